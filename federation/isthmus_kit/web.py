@@ -1,0 +1,120 @@
+"""Make and serve the small web application that every process has: /healthz, /readyz, /metrics."""
+
+import errno
+import logging
+import os
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import msgspec
+import orjson
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+from isthmus_core.errors import InvalidInput, Refused, Unavailable
+from isthmus_kit.readiness import Readiness
+
+log = logging.getLogger(__name__)
+
+WebHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_STATUS: tuple[tuple[type[Exception], int], ...] = ((InvalidInput, 400), (Refused, 403), (Unavailable, 503))
+
+
+def json_response(body: object, status: int = 200) -> web.Response:
+    """`body` (values of msgspec and the standard library) as a JSON answer."""
+    encoded = orjson.dumps(msgspec.to_builtins(body, str_keys=True), option=orjson.OPT_APPEND_NEWLINE)
+    return web.Response(body=encoded, status=status, content_type="application/json")
+
+
+@web.middleware
+async def errors_as_sentences(request: web.Request, handler: WebHandler) -> web.StreamResponse:
+    """Answer our own errors with their sentence and mend; bugs are logged once and say nothing of the inside."""
+    try:
+        return await handler(request)
+    except (InvalidInput, Refused, Unavailable) as error:
+        status = next(number for kind, number in _STATUS if isinstance(error, kind))
+        return json_response({"error": error.sentence, "mend": error.mend}, status)
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        error.text = orjson.dumps({"error": error.reason, "mend": ""}).decode() + "\n"
+        error.content_type = "application/json"
+        raise
+
+
+def make_app(readiness: Readiness, registry: CollectorRegistry) -> web.Application:
+    """An application with the three routes of every process; the caller adds its own."""
+
+    async def healthz(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def readyz(_: web.Request) -> web.Response:
+        answer = {"ready": readiness.ready, "missing": readiness.missing(), "warnings": readiness.warnings()}
+        return json_response(answer, 200 if readiness.ready else 503)
+
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    app = web.Application(middlewares=[errors_as_sentences])
+    app.router.add_get("/healthz", healthz)
+    app.router.add_get("/readyz", readyz)
+    app.router.add_get("/metrics", metrics)
+    return app
+
+
+@asynccontextmanager
+async def serving(app: web.Application, host: str, port: int, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+    """Serve `app` on an address while the block runs; gives the port (the system's choice for 0).
+
+    Raises InvalidInput when the address cannot be used.
+    """
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host, port, ssl_context=tls)
+        try:
+            await site.start()
+        except OSError as error:
+            raise unusable_address(f"{host}:{port}", error) from error
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def serving_on_socket(app: web.Application, path: Path) -> AsyncIterator[None]:
+    """Serve `app` on a unix socket that only its owner may open (0600) while the block runs."""
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        path.unlink(missing_ok=True)
+        # The mask closes the moment between bind and chmod, in which anybody could connect.
+        mask = os.umask(0o177)
+        try:
+            await web.UnixSite(runner, str(path)).start()
+        except OSError as error:
+            raise unusable_address(str(path), error) from error
+        finally:
+            os.umask(mask)
+        yield
+    finally:
+        await runner.cleanup()
+        with suppress(FileNotFoundError):
+            path.unlink()
+
+
+def unusable_address(address: str, error: OSError) -> InvalidInput:
+    """Why nothing can listen on `address`, and what to do about it."""
+    mends = {
+        errno.EADDRINUSE: "Another process listens there: end it, or choose another port.",
+        errno.EACCES: "Ports below 1024 need privileges: choose a higher port, or allow this one.",
+        errno.EADDRNOTAVAIL: "The address is not of this machine: use one that is, such as 127.0.0.1.",
+        errno.ENAMETOOLONG: "The path of a unix socket is at most 107 bytes: use a shorter data directory.",
+    }
+    too_long = "too long" in str(error)
+    mend = mends.get(errno.ENAMETOOLONG if too_long else error.errno or 0, "Choose another address.")
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    return InvalidInput(f"cannot listen on {address}: {reason}", mend)
