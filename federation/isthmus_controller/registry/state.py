@@ -1,0 +1,242 @@
+"""Follow changes of etcd and answer, after each, with exactly the resources that they change.
+
+The published state depends on the keys alone and not on the order in which they were seen: every replica gives the
+same answers, and so does one that has just started.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar, cast
+
+import msgspec
+
+from isthmus_controller.registry import records, resources
+from isthmus_controller.registry.records import Kind, Path, Record, Session, Stored
+from isthmus_core.errors import InvalidInput
+from isthmus_core.merge import Merged, merge
+from isthmus_core.model import Capacity, Cluster, Export, Gateway
+from isthmus_core.names import ClusterId, ServiceName
+from isthmus_sync import codec
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+
+
+class Change(msgspec.Struct, frozen=True):
+    """A key below the federation's prefix got another value, or (None) is gone."""
+
+    key: str
+    stored: Stored | None
+
+
+class Published(msgspec.Struct, frozen=True):
+    """A resource that gateways must be told; body None: it is gone. `audience` None: all of them."""
+
+    type_url: str
+    name: str
+    body: bytes | None
+    audience: ClusterId | None = None
+
+
+class _Dirty(msgspec.Struct):
+    """What one batch of changes touches; it is worked out once, after the batch."""
+
+    clusters: set[ClusterId] = msgspec.field(default_factory=set)
+    services: set[ServiceName] = msgspec.field(default_factory=set)
+    capacities: set[tuple[ServiceName, ClusterId]] = msgspec.field(default_factory=set)
+
+
+class Registry:
+    """Everything that stands in etcd, and everything that is published because of it."""
+
+    def __init__(self) -> None:
+        self.stored: dict[str, Stored] = {}
+        """Every key that was seen, with its raw value."""
+        self.quarantined: dict[str, str] = {}
+        """Keys that cannot be read, with the reason; the rest goes on without them."""
+        self.clusters: dict[ClusterId, Cluster] = {}
+        """The members, joined with their gateways and sessions."""
+        self.merged: dict[ServiceName, Merged] = {}
+        """Every import, with its conflicts."""
+        self._members: dict[ClusterId, Cluster] = {}
+        self._gateways: defaultdict[ClusterId, dict[str, Gateway]] = defaultdict(dict)
+        self._sessions: defaultdict[ClusterId, dict[str, Session]] = defaultdict(dict)
+        self._absences: dict[ClusterId, Session] = {}
+        self._exports: defaultdict[ServiceName, dict[ClusterId, Export]] = defaultdict(dict)
+        self._capacities: defaultdict[ServiceName, dict[ClusterId, Capacity]] = defaultdict(dict)
+        self._unreadable: defaultdict[ServiceName, dict[ClusterId, str]] = defaultdict(dict)
+        self._offers: defaultdict[ClusterId, set[ServiceName]] = defaultdict(set)
+        self._notified: defaultdict[ServiceName, set[ClusterId]] = defaultdict(set)
+        self._told: dict[tuple[str, str, ClusterId | None], bytes] = {}
+
+    def replace(self, everything: Mapping[str, Stored]) -> list[Published]:
+        """Take a full re-read: keys that are missing from it are gone, keys that differ are changed."""
+        gone = [Change(key, None) for key in self.stored if key not in everything]
+        changed = [Change(key, stored) for key, stored in everything.items() if self.stored.get(key) != stored]
+        return self.apply([*gone, *changed])
+
+    def apply(self, changes: Iterable[Change]) -> list[Published]:
+        """Take changes in; the resources that are different now, in an order that is safe to tell."""
+        dirty = _Dirty()
+        for change in changes:
+            self._take(change, dirty)
+        return self._publish(dirty)
+
+    def export(self, service: ServiceName, cluster: ClusterId) -> Export | None:
+        """What a cluster exports under a name."""
+        return self._exports.get(service, {}).get(cluster)
+
+    def exports(self) -> Iterable[Export]:
+        """Every export of every member, in no particular order."""
+        return (e for by_cluster in self._exports.values() for e in by_cluster.values() if e.cluster in self._members)
+
+    def capacities(self, service: ServiceName) -> Mapping[ClusterId, Capacity]:
+        """What is alive of a service in each member that exports it."""
+        exporters = self._exports.get(service, {})
+        known = self._capacities.get(service, {})
+        return {cluster: c for cluster, c in known.items() if cluster in exporters and cluster in self._members}
+
+    def offers(self, cluster: ClusterId) -> Iterable[ServiceName]:
+        """The services of which the registry holds an export or a capacity of this cluster."""
+        return sorted(self._offers.get(cluster, ()))
+
+    def orphans(self) -> list[str]:
+        """Keys of clusters that are no members: left over from a removal that was interrupted."""
+        members = self._members
+        return [key for key in self.stored if (path := _path(key)) is not None and path.cluster not in members]
+
+    def _take(self, change: Change, dirty: _Dirty) -> None:
+        self.quarantined.pop(change.key, None)
+        try:
+            path = records.parse_path(change.key)
+        except InvalidInput as error:
+            _put(self.quarantined, change.key, str(error) if change.stored else None)
+            _put(self.stored, change.key, change.stored)
+            return
+        if path is None:
+            return
+        _put(self.stored, change.key, change.stored)
+        if change.stored is None:
+            self._set(path, None, dirty, "")
+            return
+        try:
+            self._set(path, records.read(path, change.stored), dirty, "")
+        except InvalidInput as error:
+            self.quarantined[change.key] = str(error)
+            self._set(path, None, dirty, str(error))
+
+    def _set(self, path: Path, record: Record | None, dirty: _Dirty, unreadable: str) -> None:
+        if path.service is not None:
+            self._set_of_service(path, path.service, record, dirty, unreadable)
+            return
+        dirty.clusters.add(path.cluster)
+        if path.kind is Kind.CLUSTER:
+            if (record is None) != (path.cluster not in self._members):
+                # Offers count only while their cluster is a member.
+                dirty.services.update(self._offers[path.cluster])
+            _put(self._members, path.cluster, cast("Cluster | None", record))
+        elif path.kind is Kind.GATEWAY:
+            _put(self._gateways[path.cluster], path.gateway, cast("Gateway | None", record))
+        elif path.kind is Kind.SESSION:
+            _put(self._sessions[path.cluster], path.gateway, cast("Session | None", record))
+        else:
+            _put(self._absences, path.cluster, cast("Session | None", record))
+
+    def _set_of_service(
+        self, path: Path, service: ServiceName, record: Record | None, dirty: _Dirty, unreadable: str
+    ) -> None:
+        if path.kind is Kind.EXPORT:
+            dirty.services.add(service)
+            _put(self._exports[service], path.cluster, cast("Export | None", record))
+            _put(self._unreadable[service], path.cluster, unreadable or None)
+        else:
+            dirty.capacities.add((service, path.cluster))
+            _put(self._capacities[service], path.cluster, cast("Capacity | None", record))
+        tables = (self._exports, self._capacities, self._unreadable)
+        if any(path.cluster in table[service] for table in tables):
+            self._offers[path.cluster].add(service)
+        else:
+            self._offers[path.cluster].discard(service)
+
+    def _publish(self, dirty: _Dirty) -> list[Published]:
+        out: list[Published] = []
+        for cluster in sorted(dirty.clusters):
+            self._publish_cluster(cluster, out)
+        for service in sorted(dirty.services):
+            self._publish_service(service, dirty, out)
+        for service, cluster in sorted(dirty.capacities):
+            self._publish_capacity(service, cluster, out)
+        return out
+
+    def _publish_cluster(self, cluster: ClusterId, out: list[Published]) -> None:
+        member = self._members.get(cluster)
+        if member is None:
+            self.clusters.pop(cluster, None)
+            self._tell(codec.CLUSTER, cluster, None, None, out)
+            return
+        joined = resources.joined_cluster(
+            member, self._gateways[cluster], self._sessions[cluster], self._absences.get(cluster)
+        )
+        self.clusters[cluster] = joined
+        self._tell(codec.CLUSTER, cluster, None, resources.cluster_body(joined), out)
+
+    def _publish_service(self, service: ServiceName, dirty: _Dirty, out: list[Published]) -> None:
+        name = str(service)
+        exports = [e for e in self._exports[service].values() if e.cluster in self._members]
+        if exports:
+            merged = self.merged[service] = merge(exports)
+            self._tell(codec.IMPORT, name, None, resources.import_body(merged.service), out)
+            body = resources.status_body(service, resources.conditions(merged))
+            told = {export.cluster: body for export in exports}
+        else:
+            self.merged.pop(service, None)
+            self._tell(codec.IMPORT, name, None, None, out)
+            told = {}
+        for cluster, reason in self._unreadable[service].items():
+            if cluster in self._members:
+                told[cluster] = resources.status_body(service, resources.unreadable(reason))
+        for cluster in sorted(self._notified[service] | told.keys()):
+            self._tell(codec.EXPORT_STATUS, name, cluster, told.get(cluster), out)
+        dirty.capacities.update((service, cluster) for cluster in self._notified[service] | told.keys())
+        self._notified[service] = set(told)
+        self._forget_if_empty(service)
+
+    def _publish_capacity(self, service: ServiceName, cluster: ClusterId, out: list[Published]) -> None:
+        offered = cluster in self._members and cluster in self._exports.get(service, {})
+        known = cluster in self._capacities.get(service, {})
+        # The bytes that the cluster sent are the bytes that all others get: nothing is serialised again.
+        body = self.stored[f"{Kind.CAPACITY.value}/{service}/{cluster}"].value if offered and known else None
+        self._tell(codec.CAPACITY, f"{service}/{cluster}", None, body, out)
+
+    def _tell(
+        self, type_url: str, name: str, audience: ClusterId | None, body: bytes | None, out: list[Published]
+    ) -> None:
+        """Publish when it differs from what was told before."""
+        key = (type_url, name, audience)
+        if self._told.get(key) == body:
+            return
+        if body is None:
+            del self._told[key]
+        else:
+            self._told[key] = body
+        out.append(Published(type_url, name, body, audience))
+
+    def _forget_if_empty(self, service: ServiceName) -> None:
+        tables: tuple[dict[ServiceName, Any], ...] = (self._exports, self._capacities, self._unreadable, self._notified)
+        for table in tables:
+            if not table.get(service, True):
+                del table[service]
+
+
+def _put(table: dict[_K, _V], key: _K, value: _V | None) -> None:
+    if value is None:
+        table.pop(key, None)
+    else:
+        table[key] = value
+
+
+def _path(key: str) -> Path | None:
+    try:
+        return records.parse_path(key)
+    except InvalidInput:
+        return None
