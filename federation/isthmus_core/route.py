@@ -1,0 +1,175 @@
+"""Decide which targets of an imported service stand in which tier, with which weight, and why.
+
+The same pure function serves the gateway's routing table, `explain` and `simulate`.
+"""
+
+import enum
+from collections.abc import Mapping, Set
+
+import msgspec
+
+from isthmus_core.model import Capacity, Cluster, ClusterState, Here, Import, ServicePort
+from isthmus_core.names import ClusterId, Locality, ServiceName
+
+
+class Rank(enum.IntEnum):
+    """How near a locality is. The order of failover when no policy says otherwise."""
+
+    SAME_ZONE = 0
+    SAME_REGION = 1
+    SAME_PROVIDER = 2
+    ANYWHERE = 3
+
+    @property
+    def words(self) -> str:
+        """For people: `same zone`, `same region`, `same provider`, `anywhere`."""
+        return self.name.lower().replace("_", " ")
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """One cluster's locality as a possible target, chosen or not, with the reason in words."""
+
+    cluster: ClusterId
+    locality: Locality
+    rank: Rank
+    local: bool
+    ready: int
+    total: int
+    tier: int | None
+    why: str
+
+    @property
+    def chosen(self) -> bool:
+        """Whether traffic may go there (now, or when the tiers before it fail)."""
+        return self.tier is not None
+
+
+class Target(msgspec.Struct, frozen=True):
+    """Where a tier sends traffic: this cluster's own endpoints of one locality, or a tunnel to another cluster."""
+
+    cluster: ClusterId
+    locality: Locality
+    weight: int
+    local: bool
+
+
+class PortRoute(msgspec.Struct, frozen=True):
+    """The tiers of one port, best first; every tier has at least one target. No tiers: nobody can serve it."""
+
+    port: ServicePort
+    tiers: tuple[tuple[Target, ...], ...]
+
+
+class ServiceRoute(msgspec.Struct, frozen=True):
+    """What a cluster does with the traffic for one imported service."""
+
+    service: ServiceName
+    ports: tuple[PortRoute, ...]
+    candidates: tuple[Candidate, ...]
+
+
+def rank(here: Locality, there: Locality) -> Rank:
+    """How near `there` is to `here`."""
+    if here.provider != there.provider:
+        return Rank.ANYWHERE
+    if here.region != there.region:
+        return Rank.SAME_PROVIDER
+    return Rank.SAME_ZONE if here.zone == there.zone else Rank.SAME_REGION
+
+
+def route(
+    imported: Import,
+    clusters: Mapping[ClusterId, Cluster],
+    capacities: Mapping[ClusterId, Capacity],
+    here: Here,
+    unreachable: Set[ClusterId] = frozenset(),
+) -> ServiceRoute:
+    """The tiers of `imported` as seen from `here`.
+
+    `capacities` holds one entry a cluster, this one's own included; `unreachable` names the clusters whose gateways
+    do not answer from here. Within the same rank this cluster's own endpoints come before a tunnel.
+    """
+    found: list[tuple[tuple[int, int] | None, Candidate]] = []
+    for exporter in imported.exporters:
+        found.extend(
+            _candidates(
+                exporter.cluster, clusters.get(exporter.cluster), capacities.get(exporter.cluster), here, unreachable
+            )
+        )
+    order = sorted({key for key, _ in found if key is not None})
+    candidates = [
+        candidate if key is None else msgspec.structs.replace(candidate, tier=order.index(key))
+        for key, candidate in found
+    ]
+    candidates.sort(key=lambda c: (c.tier is None, c.tier or 0, c.rank, c.cluster, c.locality))
+    ports = tuple(PortRoute(port, _tiers(port, imported, candidates)) for port in imported.ports)
+    return ServiceRoute(imported.service, ports, tuple(candidates))
+
+
+def _candidates(
+    cluster_id: ClusterId,
+    cluster: Cluster | None,
+    capacity: Capacity | None,
+    here: Here,
+    unreachable: Set[ClusterId],
+) -> list[tuple[tuple[int, int] | None, Candidate]]:
+    """Each with its order key, or None where no traffic may go."""
+    local = cluster_id == here.cluster
+    if local:
+        zones = capacity.zones if capacity else ()
+        return [_local(cluster_id, zone.locality, zone.ready, zone.total, here, cluster) for zone in zones]
+    locality = cluster.locality if cluster else Locality("unknown", "unknown", "unknown")
+    near = rank(here.locality, locality)
+    ready, total = (capacity.ready, capacity.total) if capacity else (0, 0)
+    refusal = _refusal(cluster, capacity, cluster_id in unreachable)
+    why = refusal or f"{near.words}, {ready} of {total} ready" + (
+        "" if cluster and cluster.session_held else ", session lost: last known state"
+    )
+    key = None if refusal else (int(near), 1)
+    return [(key, Candidate(cluster_id, locality, near, False, ready, total, None, why))]
+
+
+def _local(
+    cluster_id: ClusterId, locality: Locality, ready: int, total: int, here: Here, cluster: Cluster | None
+) -> tuple[tuple[int, int] | None, Candidate]:
+    """Own endpoints stay in their tier whatever their health: our own Envoy checks them and passes over the sick."""
+    near = rank(here.locality, locality)
+    draining = cluster is not None and cluster.state is ClusterState.DRAINING
+    why = f"{near.words}, this cluster, {ready} of {total} ready"
+    # A draining cluster still serves its own clients, as the last resort: taking the only copy away helps nobody.
+    key = (int(Rank.ANYWHERE) + 1, 0) if draining else (int(near), 0)
+    if total == 0:
+        return None, Candidate(cluster_id, locality, near, True, ready, total, None, "no endpoints in this cluster")
+    return key, Candidate(
+        cluster_id, locality, near, True, ready, total, None, why + (", draining: last resort" if draining else "")
+    )
+
+
+def _refusal(cluster: Cluster | None, capacity: Capacity | None, unreachable: bool) -> str:
+    """Why a remote cluster gets no traffic; empty when it may."""
+    if cluster is None:
+        return "not a member of the federation any more"
+    if cluster.state is ClusterState.DRAINING:
+        return "draining: a person took it out of traffic"
+    if not cluster.gateways:
+        return "none of its gateways has ever been seen"
+    if capacity is None:
+        return "its capacity is not known yet"
+    if capacity.total == 0:
+        return "it has no endpoints"
+    if capacity.ready == 0:
+        return f"none of its {capacity.total} endpoints is healthy"
+    if unreachable:
+        return "its gateways do not answer from here"
+    return ""
+
+
+def _tiers(port: ServicePort, imported: Import, candidates: list[Candidate]) -> tuple[tuple[Target, ...], ...]:
+    """Tiers of one port without gaps: only exporters that really serve the port take part."""
+    servers = {e.cluster for e in imported.exporters if port.name in e.port_names}
+    tiers: dict[int, list[Target]] = {}
+    for c in candidates:
+        if c.tier is not None and c.cluster in servers:
+            weight = c.total if c.local else c.ready
+            tiers.setdefault(c.tier, []).append(Target(c.cluster, c.locality, weight, c.local))
+    return tuple(tuple(tiers[number]) for number in sorted(tiers))

@@ -1,0 +1,1 @@
+"""The messages of the sync protocol, generated from isthmus.proto."""
