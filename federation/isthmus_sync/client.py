@@ -1,0 +1,98 @@
+"""Keep a stream to a server open: dial, talk, and come back with growing but short pauses."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any, NoReturn
+
+import grpc
+import grpc.aio
+
+from isthmus_core.errors import InvalidInput, Unavailable
+from isthmus_kit.backoff import Backoff
+from isthmus_sync.streams import Publishing, Subscribing, Wire, publish_on, subscribe_on
+
+Dial = Callable[[int], grpc.aio.Channel]
+"""Makes the channel of an attempt; called with 0, 1, 2, ... so that it can walk over several addresses."""
+
+CONNECT_TIMEOUT = 3.0
+_Call = grpc.aio.StreamStreamCall[bytes, bytes]
+log = logging.getLogger(__name__)
+
+
+async def subscribe(dial: Dial, method: str, subscribing: Subscribing, backoff: Backoff | None = None) -> NoReturn:
+    """Follow a publisher for ever, across reconnects. What was applied last stays while nobody answers."""
+    await _keep(dial, method, subscribing, lambda wire: subscribe_on(wire, subscribing), backoff or Backoff())
+
+
+async def publish(dial: Dial, method: str, publishing: Publishing, backoff: Backoff | None = None) -> NoReturn:
+    """Publish to a server for ever, inside streams that this side opens (Exports)."""
+    await _keep(dial, method, publishing, lambda wire: publish_on(wire, publishing), backoff or Backoff())
+
+
+async def _keep(
+    dial: Dial,
+    method: str,
+    hooks: Publishing | Subscribing,
+    talk: Callable[[Wire], Awaitable[None]],
+    backoff: Backoff,
+) -> NoReturn:
+    now = asyncio.get_running_loop().time
+    attempt = failures = 0
+    told = ""
+    while True:
+        started = now()
+        reason = await _attempt(dial(attempt), method, hooks, talk)
+        hooks.on_disconnected(reason)
+        if now() - started > backoff.cap:
+            failures, told = 0, ""  # it worked for a while: begin with short pauses again
+        if reason != told:
+            log.info("stream ended", extra={"method": method, "reason": reason, "attempt": attempt})
+            told = reason
+        await asyncio.sleep(backoff.delay(failures, random.random))
+        attempt += 1
+        failures += 1
+
+
+async def _attempt(
+    channel: grpc.aio.Channel,
+    method: str,
+    hooks: Publishing | Subscribing,
+    talk: Callable[[Wire], Awaitable[None]],
+) -> str:
+    """Open one stream and talk until it ends; why it ended."""
+    try:
+        call: _Call = channel.stream_stream(method)()
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                await call.wait_for_connection()
+            hooks.on_connected()
+            await talk(_ClientWire(call))
+            return "the peer ended the stream"
+        finally:
+            call.cancel()
+    except grpc.aio.AioRpcError as error:
+        return f"{error.code().name}: {error.details()}"
+    except TimeoutError:
+        return f"no answer within {CONNECT_TIMEOUT:g} s"
+    except (InvalidInput, Unavailable) as error:
+        return str(error)
+    finally:
+        await channel.close()
+
+
+class _ClientWire:
+    def __init__(self, call: _Call) -> None:
+        self._call = call
+
+    async def read(self) -> bytes | None:
+        payload: Any = await self._call.read()
+        return None if payload is grpc.aio.EOF else payload
+
+    async def write(self, payload: bytes) -> None:
+        try:
+            await self._call.write(payload)
+        except asyncio.InvalidStateError:
+            # gRPC's word for a call that ended meanwhile; its status says why.
+            raise Unavailable(f"the stream ended: {await self._call.details() or 'closed by the peer'}") from None

@@ -1,0 +1,78 @@
+"""Decide what one peer is sent next: the publishing side of a delta xDS stream, without I/O."""
+
+from collections.abc import Mapping
+
+from isthmus_core.errors import InvalidInput
+from isthmus_sync.cache import ResourceCache
+from isthmus_sync.order import Order
+from isthmus_sync.outcomes import Outcome, Unserved
+from isthmus_sync.typestream import NEVER, TypeStream
+from isthmus_sync.wire import Request
+
+RESPONSE_LIMIT = 16 * 1024 * 1024
+"""Resource bytes in one response; a larger answer goes in parts. Receivers take 64 MiB."""
+
+
+class PublisherStream:
+    """One stream to one subscriber. Give it every request, then send what `next` returns; repeat after every change."""
+
+    def __init__(
+        self, caches: Mapping[str, ResourceCache], order: Order | None = None, *, limit: int = RESPONSE_LIMIT
+    ) -> None:
+        self._order = order or Order(tuple(caches), tuple(caches)[::-1])
+        self._caches = caches
+        self._types = {
+            type_url: TypeStream(cache, limit=limit, isolate=self._order.isolate) for type_url, cache in caches.items()
+        }
+        listed = [type_url for type_url in self._order.additions if type_url in caches]
+        self._sequence = (*listed, *(type_url for type_url in caches if type_url not in listed))
+        self._earlier = {type_url: _before(type_url, self._order.additions, caches) for type_url in caches}
+        self._referrers = {type_url: _before(type_url, self._order.removals, caches) for type_url in caches}
+        self._round = 0
+        self._nonce = 0
+
+    def receive(self, request: Request) -> Outcome | None:
+        """Take in a request; what it acknowledges or refuses, if anything. Raises InvalidInput for a broken peer."""
+        if not request.type_url:
+            raise InvalidInput("the peer sent a discovery request without a type_url")
+        stream = self._types.get(request.type_url)
+        if stream is None:
+            return Unserved(request.type_url)
+        outcome = stream.answer(request, self._round)
+        stream.subscribe(request, self._round)
+        return outcome
+
+    def next(self) -> list[bytes]:
+        """The responses to send now, in this order, serialised; at most one for each type."""
+        self._round += 1
+        for stream in self._types.values():
+            stream.absorb(self._round)
+        return [payload for type_url in self._sequence if (payload := self._take(type_url)) is not None]
+
+    def _take(self, type_url: str) -> bytes | None:
+        stream = self._types[type_url]
+        earlier = (self._types[other].unsent_since for other in self._earlier[type_url])
+        referrers = (self._types[other].unsettled_since for other in self._referrers[type_url])
+        payload = stream.take(
+            nonce=str(self._nonce + 1),
+            additions_before=min(earlier, default=NEVER),
+            removals_before=min(referrers, default=NEVER),
+            current=self._round,
+        )
+        if payload is None:
+            return None
+        self._nonce += 1
+        if type_url in self._order.repeats and stream.in_flight is not None:
+            target, name_of = self._order.repeats[type_url]
+            for name in stream.in_flight.sent:
+                resource = self._caches[type_url].get(name)
+                if resource is not None and target in self._types:
+                    self._types[target].repeat(name_of(name, resource.body), self._round)
+        return payload
+
+
+def _before(type_url: str, sequence: tuple[str, ...], caches: Mapping[str, ResourceCache]) -> tuple[str, ...]:
+    """The types of `sequence` that are published here and stand before `type_url`; none when it is not listed."""
+    if type_url not in sequence:
+        return ()
+    return tuple(other for other in sequence[: sequence.index(type_url)] if other in caches)

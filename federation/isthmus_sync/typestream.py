@@ -1,0 +1,327 @@
+"""Follow what one peer wants, has, and must still be told, for resources of one type."""
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+
+import msgspec
+from google.protobuf.message import DecodeError
+
+from isthmus_core.errors import InvalidInput
+from isthmus_sync.cache import Resource, ResourceCache
+from isthmus_sync.outcomes import Acked, Nacked, Rejection
+from isthmus_sync.proto import isthmus_pb2 as pb
+from isthmus_sync.wire import MORE, Request, join_response
+
+WILDCARD = "*"
+NEVER = float("inf")
+_ANONYMOUS = ""  # the version of a resource that the peer was told about and does not hold
+
+
+class InFlight(msgspec.Struct, frozen=True):
+    """A response that is not answered yet."""
+
+    nonce: str
+    sent: Mapping[str, str]  # name -> version
+    before: Mapping[str, str]  # name -> version that the peer held before, _ANONYMOUS for none
+    removed: tuple[str, ...]
+    since: int  # the round of its oldest change
+
+
+class Suspects(msgspec.Struct, frozen=True):
+    """Resources that were refused together without a word which of them is bad."""
+
+    versions: Mapping[str, str]
+    since: int
+
+
+class TypeStream:
+    """The state of one type on one stream. A *round* numbers the moments at which changes were taken in."""
+
+    def __init__(self, cache: ResourceCache, *, limit: int, isolate: bool) -> None:
+        self._cache = cache
+        self._limit = limit
+        self._isolate = isolate
+        self._started = False
+        self._wildcard = False
+        self._names: set[str] = set()
+        self._seen: int | None = None  # generation of the cache taken in; None: compare everything
+        self._sent: dict[str, str] = {}  # name -> version the peer was told last
+        self._rejected: dict[str, str] = {}  # name -> version the peer refused last
+        self._due: dict[str, int] = {}  # name -> round; in the order of rounds, like `_gone`
+        self._gone: dict[str, int] = {}
+        self._asked: set[str] = set()  # names to answer even when nothing changed
+        self._repeat_at_start: set[str] = set()
+        self._suspects: deque[Suspects] = deque()
+        self._greet = False  # a wildcard was asked for: answer it even when there is nothing
+        self._in_flight: InFlight | None = None
+
+    # -- what the peer says ---------------------------------------------------------------------------------------
+
+    def subscribe(self, request: Request, current: int) -> None:
+        """Take over the subscription changes of a request. They count whatever its nonce is."""
+        subscribe = list(request.resource_names_subscribe)
+        unsubscribe = list(request.resource_names_unsubscribe)
+        if "" in subscribe or "" in unsubscribe:
+            raise InvalidInput("a peer subscribed to an empty resource name")
+        known: Mapping[str, str] = {}
+        if not self._started:
+            self._started = True
+            known = dict(request.initial_resource_versions)
+            if not subscribe:
+                # The legacy wildcard: xds_protocol, "How the client specifies what resources to return".
+                subscribe = [WILDCARD]
+        for name in unsubscribe:
+            self._unsubscribe(name, current)
+        for name in subscribe:
+            self._subscribe(name, known, current)
+        for name, version in known.items():
+            if self._wanted(name):
+                self._sent[name] = version
+        if known:
+            self._seen = None
+
+    def _subscribe(self, name: str, known: Mapping[str, str], current: int) -> None:
+        if name == WILDCARD:
+            self._wildcard = self._greet = True
+            self._seen = None
+            return
+        self._names.add(name)
+        if name in known and name not in self._repeat_at_start:
+            return  # it came back with what it has: only differences are sent
+        self._ask(name, current)
+
+    def _unsubscribe(self, name: str, current: int) -> None:
+        if name == WILDCARD:
+            self._wildcard = False
+            for other in [other for other in self._sent if other not in self._names]:
+                self._forget(other)
+            for other in [other for other in self._due if other not in self._names]:
+                self._forget(other)
+            return
+        self._names.discard(name)
+        if self._wildcard:
+            # The peer cannot know whether the wildcard covers the name: tell it, with the resource or its removal.
+            self._ask(name, current)
+        else:
+            self._forget(name)
+
+    def _ask(self, name: str, current: int) -> None:
+        self._asked.add(name)
+        self._due.setdefault(name, current)
+
+    def _forget(self, name: str) -> None:
+        for memory in (self._sent, self._rejected, self._due, self._gone):
+            memory.pop(name, None)
+        self._asked.discard(name)
+
+    def _wanted(self, name: str) -> bool:
+        return self._wildcard or name in self._names
+
+    def answer(self, request: Request, current: int) -> Acked | Nacked | None:
+        """Take in an ACK or NACK; None for a nonce that is not in flight (late, or of another stream)."""
+        flight = self._in_flight
+        if flight is None or request.response_nonce != flight.nonce:
+            return None
+        self._in_flight = None
+        # NACK means that error_detail is present, never that a version differs (xds_protocol, "ACK/NACK").
+        if not request.HasField("error_detail"):
+            for name in flight.sent:
+                self._rejected.pop(name, None)
+            return Acked(self._cache.type_url, flight.sent, flight.removed)
+        message = request.error_detail.message
+        reasons = _reasons(request, flight)
+        if not reasons and len(flight.sent) > 1 and self._isolate:
+            return self._split(flight, message, current)
+        by_name = bool(reasons)
+        if not by_name:
+            reasons = dict.fromkeys(flight.sent, message)
+        self._reject(flight, reasons, by_name=by_name)
+        return Nacked(
+            type_url=self._cache.type_url,
+            rejected={name: Rejection(flight.sent.get(name, ""), reason) for name, reason in reasons.items()},
+            accepted={name: version for name, version in flight.sent.items() if name not in reasons},
+            removed=tuple(name for name in flight.removed if name not in reasons),
+            suspects=(),
+            message=message,
+        )
+
+    def _reject(self, flight: InFlight, reasons: Iterable[str], *, by_name: bool) -> None:
+        """Remember refused versions, so that they are not sent again until the bytes change."""
+        for name, version in flight.sent.items():
+            if name not in reasons:
+                self._rejected.pop(name, None)
+                continue
+            if self._sent.get(name) != version:
+                continue  # unsubscribed meanwhile
+            self._rejected[name] = version
+            if by_name:
+                # It holds what it held. Without names we cannot know: Envoy may have applied a part of the response,
+                # so `_sent` stays and going back to the earlier version is sent again.
+                self._sent[name] = flight.before[name]
+
+    def _split(self, flight: InFlight, message: str, current: int) -> Nacked:
+        items = list(flight.sent.items())
+        middle = len(items) // 2
+        self._suspects.append(Suspects(dict(items[:middle]), flight.since))
+        self._suspects.append(Suspects(dict(items[middle:]), flight.since))
+        for name in flight.removed:  # the removals of a refused response may not have happened either
+            if name not in self._cache and self._wanted(name):
+                self._sent.setdefault(name, _ANONYMOUS)
+                self._gone.setdefault(name, current)
+        return Nacked(self._cache.type_url, {}, {}, (), tuple(flight.sent), message)
+
+    # -- what the peer must be told -------------------------------------------------------------------------------
+
+    def absorb(self, current: int) -> None:
+        """Take in what changed in the cache since the last time, in O(changes)."""
+        if not self._started or not self._cache.synced or self._seen == self._cache.generation:
+            return
+        changed = None if self._seen is None else self._cache.changed_since(self._seen)
+        self._seen = self._cache.generation
+        for name in self._everything() if changed is None else changed:
+            self._consider(name, current)
+
+    def _everything(self) -> list[str]:
+        names = dict.fromkeys(self._sent)
+        names.update(dict.fromkeys(r.name for r in self._cache) if self._wildcard else dict.fromkeys(self._names))
+        return list(names)
+
+    def _consider(self, name: str, current: int) -> None:
+        if not self._wanted(name):
+            return
+        resource = self._cache.get(name)
+        if resource is not None:
+            self._gone.pop(name, None)
+            if self._is_news(resource):
+                self._due.setdefault(name, current)
+                return
+        elif name in self._sent:
+            self._gone.setdefault(name, current)
+        if name not in self._asked:
+            self._due.pop(name, None)
+
+    def _is_news(self, resource: Resource) -> bool:
+        version = resource.version
+        return version != self._sent.get(resource.name) and version != self._rejected.get(resource.name)
+
+    def repeat(self, name: str, current: int) -> None:
+        """Send `name` again although it did not change, when the peer has it (Order.repeats)."""
+        if not self._started:
+            # It just came back and its subscription, with the versions it has, is still on its way.
+            self._repeat_at_start.add(name)
+        elif self._wanted(name) and name in self._sent and self._cache_version(name) != self._rejected.get(name):
+            self._ask(name, current)
+
+    def _cache_version(self, name: str) -> str:
+        resource = self._cache.get(name)
+        return resource.version if resource is not None else _ANONYMOUS
+
+    @property
+    def unsent_since(self) -> float:
+        """The round of the oldest addition that was not sent yet."""
+        return next(iter(self._due.values()), NEVER) if self._cache.synced else NEVER
+
+    @property
+    def unsettled_since(self) -> float:
+        """The round of the oldest change, sent or not, that the peer has not answered."""
+        if not self._cache.synced:
+            return NEVER
+        return min(
+            next(iter(self._due.values()), NEVER),
+            next(iter(self._gone.values()), NEVER),
+            self._in_flight.since if self._in_flight else NEVER,
+            min((suspects.since for suspects in self._suspects), default=NEVER),
+        )
+
+    def take(self, nonce: str, additions_before: float, removals_before: float, current: int) -> bytes | None:
+        """The next response, of changes older than the given rounds, or None. At most one is in flight."""
+        if self._in_flight is not None or not self._started or not self._cache.synced:
+            return None
+        if (suspects := self._next_suspects()) is not None:
+            resources, removed, since, last = suspects
+        else:
+            resources, removed, since, last = self._next_changes(additions_before, removals_before, current)
+            if not resources and not removed and not (self._greet and last):
+                return None
+            self._greet = not last
+        self._in_flight = InFlight(
+            nonce=nonce,
+            sent={resource.name: resource.version for resource in resources},
+            before={resource.name: self._sent.get(resource.name, _ANONYMOUS) for resource in resources},
+            removed=tuple(removed),
+            since=since,
+        )
+        self._sent.update(self._in_flight.sent)
+        for name in removed:
+            self._sent.pop(name, None)
+            self._rejected.pop(name, None)
+        label = str(self._cache.generation) if last else MORE
+        return join_response(self._cache.type_url, nonce, label, (r.framed for r in resources), removed)
+
+    def _next_suspects(self) -> tuple[list[Resource], list[str], int, bool] | None:
+        while self._suspects:
+            suspects = self._suspects.popleft()
+            resources = [
+                resource
+                for name, version in suspects.versions.items()
+                if (resource := self._cache.get(name)) is not None
+                and resource.version == version  # else it changed, and goes with the other changes
+                and self._sent.get(name) == version
+            ]
+            if resources:
+                return resources, [], suspects.since, not (self._suspects or self._due)
+        return None
+
+    def _next_changes(
+        self, additions_before: float, removals_before: float, current: int
+    ) -> tuple[list[Resource], list[str], int, bool]:
+        resources: list[Resource] = []
+        removed: list[str] = []
+        since, size, last = current, 0, True
+        for name, at in list(self._due.items()):
+            asked = name in self._asked
+            if at >= additions_before and not asked:
+                last = False
+                continue
+            resource = self._cache.get(name)
+            if resource is None:
+                removed.append(name)  # an unknown name is told at once, and pushed when it is created
+                self._gone.pop(name, None)
+            elif size and size + len(resource.framed) > self._limit:
+                last = False
+                break
+            elif asked or self._is_news(resource):
+                resources.append(resource)
+                size += len(resource.framed)
+            since = min(since, at)
+            self._asked.discard(name)
+            del self._due[name]
+        for name, at in list(self._gone.items()):
+            if at >= removals_before:
+                break
+            removed.append(name)
+            since = min(since, at)
+            del self._gone[name]
+        return resources, removed, since, last
+
+    @property
+    def in_flight(self) -> InFlight | None:
+        """The response that the peer has not answered yet."""
+        return self._in_flight
+
+
+def _reasons(request: Request, flight: InFlight) -> dict[str, str]:
+    """The refused resources of a NACK that names them: one ResourceError each in the details of its status."""
+    reasons: dict[str, str] = {}
+    for detail in request.error_detail.details:
+        error = pb.ResourceError()
+        # Another kind of detail unpacks to nothing, a broken one raises: both count as a NACK without names.
+        if detail.TypeName() != error.DESCRIPTOR.full_name:
+            continue
+        try:
+            error.ParseFromString(detail.value)
+        except DecodeError:
+            continue
+        if error.name in flight.sent or error.name in flight.removed:
+            reasons[error.name] = error.reason
+    return reasons
