@@ -1,0 +1,1 @@
+"""Where a cluster's own services come from; every source gives `Latest[LocalServices]`."""
