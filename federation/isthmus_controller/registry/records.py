@@ -1,123 +1,83 @@
-"""Read one key and its value from etcd as a value of the model, or say why it cannot be read."""
+"""Read one key's value from etcd as a value of the model, or say why it cannot be read."""
 
-import enum
 from collections.abc import Callable
 from typing import TypeVar
 
 import msgspec
 from google.protobuf.message import DecodeError, Message
 
+from isthmus_controller.store.keys import ClusterKey, EndpointsKey, ExportKey, GatewayKey, SessionKey
+from isthmus_controller.store.replica import Held
 from isthmus_core.errors import InvalidInput
 from isthmus_core.model import Capacity, Cluster, Export, Gateway
-from isthmus_core.names import ClusterId, ServiceName, parse_cluster_id
 from isthmus_sync import codec
 from isthmus_sync.proto import isthmus_pb2 as pb
 
 
-class Kind(enum.Enum):
-    """The folders of etcd that the registry reads (DESIGN section 6); it passes over all others."""
-
-    CLUSTER = "clusters"
-    GATEWAY = "gateways"
-    SESSION = "sessions"
-    ABSENCE = "absences"
-    EXPORT = "exports"
-    CAPACITY = "endpoints"
-
-
-class Path(msgspec.Struct, frozen=True):
-    """A key of the registry, taken apart: whose it is, and of which service or gateway it speaks."""
-
-    kind: Kind
-    cluster: ClusterId
-    gateway: str = ""
-    service: ServiceName | None = None
-
-    def __str__(self) -> str:
-        if self.service is not None:
-            return f"{self.kind.value}/{self.service}/{self.cluster}"
-        return f"{self.kind.value}/{self.cluster}" + (f"/{self.gateway}" if self.gateway else "")
-
-
-class Stored(msgspec.Struct, frozen=True):
-    """A value as etcd holds it, with the revisions that etcd gave it."""
-
-    value: bytes
-    create_revision: int
-    mod_revision: int
-
-
 class Session(msgspec.Struct, frozen=True):
-    """That a gateway is connected, or (as an absence) that a cluster is not, and since when."""
+    """Whether a gateway is connected to a controller, and since when.
 
+    Held sessions are leased. When a lease has run out, the leading replica leaves a session that is not held in its
+    place, so that every replica tells the same time of loss.
+    """
+
+    held: bool
     since_ms: int
 
 
-_M = TypeVar("_M", pb.Cluster, pb.Gateway, pb.Export, pb.Capacity)
-_R = TypeVar("_R")
+RecordKey = ClusterKey | GatewayKey | SessionKey | ExportKey | EndpointsKey
+"""The keys that the registry reads; it passes over all others."""
+
 Record = Cluster | Gateway | Session | Export | Capacity
 
-_PARTS = {Kind.CLUSTER: 1, Kind.ABSENCE: 1, Kind.GATEWAY: 2, Kind.SESSION: 2, Kind.EXPORT: 3, Kind.CAPACITY: 3}
-_KINDS = {kind.value: kind for kind in Kind}
+_M = TypeVar("_M", pb.Cluster, pb.Gateway, pb.Export, pb.Capacity)
 
 
-def parse_path(key: str) -> Path | None:
-    """A key below the federation's prefix, taken apart; None for folders of others; raises InvalidInput."""
-    folder, _, rest = key.partition("/")
-    kind = _KINDS.get(folder)
-    if kind is None:
-        return None
-    parts = rest.split("/")
-    if len(parts) != _PARTS[kind] or not all(parts):
-        raise InvalidInput(f"key {key!r} does not have the {_PARTS[kind]} parts of {folder}/")
-    if kind in (Kind.EXPORT, Kind.CAPACITY):
-        return Path(kind, parse_cluster_id(parts[2]), service=ServiceName.of(parts[0], parts[1]))
-    return Path(kind, parse_cluster_id(parts[0]), gateway=parts[1] if len(parts) == 2 else "")
-
-
-def read(path: Path, stored: Stored) -> Record:
-    """The value at `path`; raises InvalidInput when this release cannot read it."""
+def read(key: RecordKey, held: Held) -> Record:
+    """The value at `key`; raises InvalidInput when this release cannot read it."""
     try:
-        return _READERS[path.kind](path, stored)
+        return _READERS[type(key)](key, held)
     except (DecodeError, KeyError, ValueError) as error:
-        raise InvalidInput(f"the value is no {path.kind.name.lower()}: {str(error) or type(error).__name__}") from None
+        raise InvalidInput(f"the value is no {_word(key)}: {str(error) or type(error).__name__}") from None
 
 
-def _cluster(path: Path, stored: Stored) -> Cluster:
-    cluster = codec.cluster_value(_decoded(pb.Cluster(), stored.value))
-    return _agreeing(path, cluster, (cluster.id,))
+def _cluster(key: RecordKey, held: Held) -> Cluster:
+    cluster = codec.cluster_value(_decoded(pb.Cluster(), held.value))
+    _agree(key, ClusterKey(cluster.id))
+    return cluster
 
 
-def _gateway(path: Path, stored: Stored) -> Gateway:
-    gateway = codec.gateway_value(_decoded(pb.Gateway(), stored.value))
-    return _agreeing(path, gateway, (gateway.cluster, gateway.id))
+def _gateway(key: RecordKey, held: Held) -> Gateway:
+    gateway = codec.gateway_value(_decoded(pb.Gateway(), held.value))
+    _agree(key, GatewayKey(gateway.cluster, gateway.id))
+    return gateway
 
 
-def _session(path: Path, stored: Stored) -> Session:
+def _session(_: RecordKey, held: Held) -> Session:
     message = pb.Session()
-    message.ParseFromString(stored.value)
-    return Session(message.since_ms)
+    message.ParseFromString(held.value)
+    return Session(message.held, message.since_ms)
 
 
-def _export(path: Path, stored: Stored) -> Export:
-    export = codec.export_value(_decoded(pb.Export(), stored.value))
+def _export(key: RecordKey, held: Held) -> Export:
+    export = codec.export_value(_decoded(pb.Export(), held.value))
+    _agree(key, ExportKey(export.service, export.cluster))
     # The age that decides conflicts is etcd's own revision of the first export: nobody can back-date it (KEP-1645).
-    export = msgspec.structs.replace(export, first_revision=stored.create_revision)
-    return _agreeing(path, export, (export.service, export.cluster))
+    return msgspec.structs.replace(export, first_revision=held.create_revision)
 
 
-def _capacity(path: Path, stored: Stored) -> Capacity:
-    capacity = codec.capacity_value(_decoded(pb.Capacity(), stored.value))
-    return _agreeing(path, capacity, (capacity.service, capacity.cluster))
+def _capacity(key: RecordKey, held: Held) -> Capacity:
+    capacity = codec.capacity_value(_decoded(pb.Capacity(), held.value))
+    _agree(key, EndpointsKey(capacity.service, capacity.cluster))
+    return capacity
 
 
-_READERS: dict[Kind, Callable[[Path, Stored], Record]] = {
-    Kind.CLUSTER: _cluster,
-    Kind.GATEWAY: _gateway,
-    Kind.SESSION: _session,
-    Kind.ABSENCE: _session,
-    Kind.EXPORT: _export,
-    Kind.CAPACITY: _capacity,
+_READERS: dict[type[RecordKey], Callable[[RecordKey, Held], Record]] = {
+    ClusterKey: _cluster,
+    GatewayKey: _gateway,
+    SessionKey: _session,
+    ExportKey: _export,
+    EndpointsKey: _capacity,
 }
 
 
@@ -128,18 +88,22 @@ def _decoded(message: _M, value: bytes) -> _M:
 
 
 def check_schema(schema: int) -> None:
-    """Raise InvalidInput for a value that a newer release wrote."""
+    """Raise InvalidInput for a value that a newer release wrote, or that says nothing of its schema."""
     if schema > codec.SCHEMA:
         raise InvalidInput(
-            f"it has schema {schema} and this release reads up to {codec.SCHEMA}", "Upgrade every controller replica."
+            f"it has schema {schema} and this release reads up to {codec.SCHEMA}", "Update every controller replica."
         )
+    if not schema:
+        raise InvalidInput("it carries no schema version")
 
 
-def _agreeing(path: Path, record: _R, says: tuple[object, ...]) -> _R:
-    """The record, when it names the same things as its key."""
-    if says not in ((path.cluster,), (path.cluster, path.gateway), (path.service, path.cluster)):
-        raise InvalidInput(f"the value speaks of {'/'.join(str(part) for part in says)}, not of {path}")
-    return record
+def _agree(key: RecordKey, says: RecordKey) -> None:
+    if says != key:
+        raise InvalidInput(f"the value is that of another {_word(key)}: {says}")
+
+
+def _word(key: RecordKey) -> str:
+    return type(key).__name__.removesuffix("Key").lower()
 
 
 def encode(message: Message) -> bytes:

@@ -11,20 +11,18 @@ from isthmus_core.names import ServiceName
 from isthmus_sync import codec
 
 
-def joined_cluster(
-    cluster: Cluster, gateways: Mapping[str, Gateway], sessions: Mapping[str, Session], absence: Session | None
-) -> Cluster:
+def joined_cluster(cluster: Cluster, gateways: Mapping[str, Gateway], sessions: Mapping[str, Session]) -> Cluster:
     """A cluster with its gateways and its session.
 
     Held while one gateway is connected; else lost, and everything else that was known stays (DESIGN section 9).
     """
-    held = bool(sessions)
-    since = min((s.since_ms for s in sessions.values()), default=absence.since_ms if absence else 0)
+    held = [session.since_ms for session in sessions.values() if session.held]
+    lost = [session.since_ms for session in sessions.values() if not session.held]
     return msgspec.structs.replace(
         cluster,
         gateways=tuple(gateways[name] for name in sorted(gateways)),
-        session_held=held,
-        session_since_ms=since,
+        session_held=bool(held),
+        session_since_ms=min(held) if held else max(lost, default=0),
     )
 
 

@@ -11,7 +11,10 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from isthmus_controller.registry import records, resources
-from isthmus_controller.registry.records import Kind, Path, Record, Session, Stored
+from isthmus_controller.registry.records import Record, RecordKey, Session
+from isthmus_controller.store.keys import ClusterKey, EndpointsKey, ExportKey, GatewayKey, Keys
+from isthmus_controller.store.replica import Held
+from isthmus_controller.store.values import Change
 from isthmus_core.errors import InvalidInput
 from isthmus_core.merge import Merged, merge
 from isthmus_core.model import Capacity, Cluster, Export, Gateway
@@ -20,13 +23,6 @@ from isthmus_sync import codec
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
-
-
-class Change(msgspec.Struct, frozen=True):
-    """A key below the federation's prefix got another value, or (None) is gone."""
-
-    key: str
-    stored: Stored | None
 
 
 class Published(msgspec.Struct, frozen=True):
@@ -49,9 +45,9 @@ class _Dirty(msgspec.Struct):
 class Registry:
     """Everything that stands in etcd, and everything that is published because of it."""
 
-    def __init__(self) -> None:
-        self.stored: dict[str, Stored] = {}
-        """Every key that was seen, with its raw value."""
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+        self._raw: dict[RecordKey, bytes] = {}
         self.quarantined: dict[str, str] = {}
         """Keys that cannot be read, with the reason; the rest goes on without them."""
         self.clusters: dict[ClusterId, Cluster] = {}
@@ -61,19 +57,12 @@ class Registry:
         self._members: dict[ClusterId, Cluster] = {}
         self._gateways: defaultdict[ClusterId, dict[str, Gateway]] = defaultdict(dict)
         self._sessions: defaultdict[ClusterId, dict[str, Session]] = defaultdict(dict)
-        self._absences: dict[ClusterId, Session] = {}
         self._exports: defaultdict[ServiceName, dict[ClusterId, Export]] = defaultdict(dict)
         self._capacities: defaultdict[ServiceName, dict[ClusterId, Capacity]] = defaultdict(dict)
         self._unreadable: defaultdict[ServiceName, dict[ClusterId, str]] = defaultdict(dict)
         self._offers: defaultdict[ClusterId, set[ServiceName]] = defaultdict(set)
         self._notified: defaultdict[ServiceName, set[ClusterId]] = defaultdict(set)
         self._told: dict[tuple[str, str, ClusterId | None], bytes] = {}
-
-    def replace(self, everything: Mapping[str, Stored]) -> list[Published]:
-        """Take a full re-read: keys that are missing from it are gone, keys that differ are changed."""
-        gone = [Change(key, None) for key in self.stored if key not in everything]
-        changed = [Change(key, stored) for key, stored in everything.items() if self.stored.get(key) != stored]
-        return self.apply([*gone, *changed])
 
     def apply(self, changes: Iterable[Change]) -> list[Published]:
         """Take changes in; the resources that are different now, in an order that is safe to tell."""
@@ -96,67 +85,88 @@ class Registry:
         known = self._capacities.get(service, {})
         return {cluster: c for cluster, c in known.items() if cluster in exporters and cluster in self._members}
 
+    def observed_at_ms(self, cluster: ClusterId) -> int:
+        """When the cluster last saw one of its capacities change, by its own clock; 0 when it never did."""
+        seen = (self._capacities.get(service, {}).get(cluster) for service in self._offers.get(cluster, ()))
+        return max((capacity.observed_at_ms for capacity in seen if capacity), default=0)
+
     def offers(self, cluster: ClusterId) -> Iterable[ServiceName]:
         """The services of which the registry holds an export or a capacity of this cluster."""
         return sorted(self._offers.get(cluster, ()))
 
-    def orphans(self) -> list[str]:
+    def raw(self, key: RecordKey) -> bytes | None:
+        """The bytes that stand in etcd under a key, readable or not."""
+        return self._raw.get(key)
+
+    def connected(self, cluster: ClusterId) -> set[str]:
+        """The gateways of a cluster that are connected to a controller now."""
+        return {gateway for gateway, session in self._sessions.get(cluster, {}).items() if session.held}
+
+    def session(self, cluster: ClusterId, gateway: str) -> Session | None:
+        """What is known of a gateway's session."""
+        return self._sessions.get(cluster, {}).get(gateway)
+
+    def known_gateways(self) -> Iterable[GatewayKey]:
+        """Every gateway of every member."""
+        return (GatewayKey(c, gateway) for c in self._members for gateway in self._gateways.get(c, {}))
+
+    def orphans(self) -> list[RecordKey]:
         """Keys of clusters that are no members: left over from a removal that was interrupted."""
-        members = self._members
-        return [key for key in self.stored if (path := _path(key)) is not None and path.cluster not in members]
+        return [key for key in self._raw if not isinstance(key, ClusterKey) and key.cluster not in self._members]
 
     def _take(self, change: Change, dirty: _Dirty) -> None:
         self.quarantined.pop(change.key, None)
         try:
-            path = records.parse_path(change.key)
+            key = self._keys.parse(change.key)
         except InvalidInput as error:
-            _put(self.quarantined, change.key, str(error) if change.stored else None)
-            _put(self.stored, change.key, change.stored)
+            if change.value is not None:
+                self.quarantined[change.key] = str(error)
             return
-        if path is None:
+        if not isinstance(key, RecordKey):
             return
-        _put(self.stored, change.key, change.stored)
-        if change.stored is None:
-            self._set(path, None, dirty, "")
+        _put(self._raw, key, change.value)
+        if change.value is None:
+            self._set(key, None, dirty, "")
             return
         try:
-            self._set(path, records.read(path, change.stored), dirty, "")
+            held = Held(change.value, change.mod_revision, change.create_revision)
+            self._set(key, records.read(key, held), dirty, "")
         except InvalidInput as error:
             self.quarantined[change.key] = str(error)
-            self._set(path, None, dirty, str(error))
+            self._set(key, None, dirty, str(error))
 
-    def _set(self, path: Path, record: Record | None, dirty: _Dirty, unreadable: str) -> None:
-        if path.service is not None:
-            self._set_of_service(path, path.service, record, dirty, unreadable)
+    def _set(self, key: RecordKey, record: Record | None, dirty: _Dirty, unreadable: str) -> None:
+        if isinstance(key, ExportKey | EndpointsKey):
+            self._set_of_service(key, record, dirty, unreadable)
             return
-        dirty.clusters.add(path.cluster)
-        if path.kind is Kind.CLUSTER:
-            if (record is None) != (path.cluster not in self._members):
+        cluster = key.cluster
+        dirty.clusters.add(cluster)
+        if isinstance(key, ClusterKey):
+            if (record is None) != (cluster not in self._members):
                 # Offers count only while their cluster is a member.
-                dirty.services.update(self._offers[path.cluster])
-            _put(self._members, path.cluster, cast("Cluster | None", record))
-        elif path.kind is Kind.GATEWAY:
-            _put(self._gateways[path.cluster], path.gateway, cast("Gateway | None", record))
-        elif path.kind is Kind.SESSION:
-            _put(self._sessions[path.cluster], path.gateway, cast("Session | None", record))
+                dirty.services.update(self._offers[cluster])
+            _put(self._members, cluster, cast("Cluster | None", record))
+        elif isinstance(key, GatewayKey):
+            _put(self._gateways[cluster], key.gateway, cast("Gateway | None", record))
         else:
-            _put(self._absences, path.cluster, cast("Session | None", record))
+            _put(self._sessions[cluster], key.gateway, cast("Session | None", record))
 
     def _set_of_service(
-        self, path: Path, service: ServiceName, record: Record | None, dirty: _Dirty, unreadable: str
+        self, key: ExportKey | EndpointsKey, record: Record | None, dirty: _Dirty, unreadable: str
     ) -> None:
-        if path.kind is Kind.EXPORT:
+        service, cluster = key.service, key.cluster
+        if isinstance(key, ExportKey):
             dirty.services.add(service)
-            _put(self._exports[service], path.cluster, cast("Export | None", record))
-            _put(self._unreadable[service], path.cluster, unreadable or None)
+            _put(self._exports[service], cluster, cast("Export | None", record))
+            _put(self._unreadable[service], cluster, unreadable or None)
         else:
-            dirty.capacities.add((service, path.cluster))
-            _put(self._capacities[service], path.cluster, cast("Capacity | None", record))
+            dirty.capacities.add((service, cluster))
+            _put(self._capacities[service], cluster, cast("Capacity | None", record))
         tables = (self._exports, self._capacities, self._unreadable)
-        if any(path.cluster in table[service] for table in tables):
-            self._offers[path.cluster].add(service)
+        if any(cluster in table[service] for table in tables):
+            self._offers[cluster].add(service)
         else:
-            self._offers[path.cluster].discard(service)
+            self._offers[cluster].discard(service)
 
     def _publish(self, dirty: _Dirty) -> list[Published]:
         out: list[Published] = []
@@ -174,9 +184,7 @@ class Registry:
             self.clusters.pop(cluster, None)
             self._tell(codec.CLUSTER, cluster, None, None, out)
             return
-        joined = resources.joined_cluster(
-            member, self._gateways[cluster], self._sessions[cluster], self._absences.get(cluster)
-        )
+        joined = resources.joined_cluster(member, self._gateways[cluster], self._sessions[cluster])
         self.clusters[cluster] = joined
         self._tell(codec.CLUSTER, cluster, None, resources.cluster_body(joined), out)
 
@@ -205,7 +213,7 @@ class Registry:
         offered = cluster in self._members and cluster in self._exports.get(service, {})
         known = cluster in self._capacities.get(service, {})
         # The bytes that the cluster sent are the bytes that all others get: nothing is serialised again.
-        body = self.stored[f"{Kind.CAPACITY.value}/{service}/{cluster}"].value if offered and known else None
+        body = self._raw[EndpointsKey(service, cluster)] if offered and known else None
         self._tell(codec.CAPACITY, f"{service}/{cluster}", None, body, out)
 
     def _tell(
@@ -233,10 +241,3 @@ def _put(table: dict[_K, _V], key: _K, value: _V | None) -> None:
         table.pop(key, None)
     else:
         table[key] = value
-
-
-def _path(key: str) -> Path | None:
-    try:
-        return records.parse_path(key)
-    except InvalidInput:
-        return None

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable
 import msgspec
 from google.protobuf.message import DecodeError
 
-from isthmus_controller.registry.records import Kind, Path, check_schema
+from isthmus_controller.registry.records import check_schema
+from isthmus_controller.store.keys import EndpointsKey, ExportKey, GatewayKey
 from isthmus_core.errors import InvalidInput
 from isthmus_core.model import Endpoint, Export
 from isthmus_core.names import ClusterId, ServiceName, parse_cluster_id, parse_port_name
@@ -24,10 +25,13 @@ MAX_LABELS = 64
 _AFFINITIES = ("", "None", "ClientIP")
 
 
-class Write(msgspec.Struct, frozen=True):
+OwnKey = GatewayKey | ExportKey | EndpointsKey
+
+
+class Wish(msgspec.Struct, frozen=True):
     """One key that a cluster wants changed; body None: removed."""
 
-    path: Path
+    key: OwnKey
     body: bytes | None
 
 
@@ -38,49 +42,55 @@ class Rejected(msgspec.Struct, frozen=True):
     reason: str
 
 
-def validate(cluster: ClusterId, type_url: str, name: str, body: bytes | None) -> Write | Rejected:
+def validate(cluster: ClusterId, type_url: str, name: str, body: bytes | None) -> Wish | Rejected:
     """One resource that `cluster` published (or, with body None, withdrew) on its Exports stream."""
     try:
         check = _CHECKS.get(type_url)
         if check is None:
             raise InvalidInput(f"type {type_url} cannot be published by a cluster")
-        kind, verify = check
-        path = _path(kind, cluster, name)
+        make_key, verify = check
+        key = make_key(cluster, name)
         if body is not None:
             if len(body) > MAX_BODY:
                 raise InvalidInput(f"it has {len(body)} bytes and at most {MAX_BODY} are allowed")
-            verify(path, body)
-        return Write(path, body)
+            verify(key, body)
+        return Wish(key, body)
     except InvalidInput as error:
         return Rejected(name, str(error))
     except (DecodeError, KeyError, ValueError) as error:
         return Rejected(name, f"it cannot be decoded: {str(error) or type(error).__name__}")
 
 
-def _path(kind: Kind, cluster: ClusterId, name: str) -> Path:
-    if kind is Kind.GATEWAY:
-        return Path(kind, cluster, gateway=parse_cluster_id(name))
-    return Path(kind, cluster, service=ServiceName.parse(name))
+def _gateway_key(cluster: ClusterId, name: str) -> OwnKey:
+    return GatewayKey(cluster, parse_cluster_id(name))
 
 
-def _gateway(path: Path, body: bytes) -> None:
+def _export_key(cluster: ClusterId, name: str) -> OwnKey:
+    return ExportKey(ServiceName.parse(name), cluster)
+
+
+def _capacity_key(cluster: ClusterId, name: str) -> OwnKey:
+    return EndpointsKey(ServiceName.parse(name), cluster)
+
+
+def _gateway(key: OwnKey, body: bytes) -> None:
     message = pb.Gateway()
     message.ParseFromString(body)
     check_schema(message.schema)
     gateway = codec.gateway_value(message)
-    _own(path, gateway.cluster)
-    if gateway.id != path.gateway:
-        raise InvalidInput(f"the gateway calls itself {gateway.id!r}, but the resource is named {path.gateway!r}")
+    _own(key, gateway.cluster)
+    if key != GatewayKey(gateway.cluster, gateway.id):
+        raise InvalidInput(f"the gateway calls itself {gateway.id!r}, but the resource is named otherwise")
     _ip(gateway.address, "the gateway's address")
 
 
-def _export(path: Path, body: bytes) -> None:
+def _export(key: OwnKey, body: bytes) -> None:
     message = pb.Export()
     message.ParseFromString(body)
     check_schema(message.schema)
     export = codec.export_value(message)
-    _own(path, export.cluster)
-    _same_service(path, export.service)
+    _own(key, export.cluster)
+    _same(key, ExportKey(export.service, export.cluster), export.service)
     _ports(export)
     if export.session_affinity not in _AFFINITIES:
         raise InvalidInput(f"session affinity {export.session_affinity!r} is not known", "Use None or ClientIP.")
@@ -102,13 +112,13 @@ def _ports(export: Export) -> None:
         raise InvalidInput("one of several ports has no name", "Name every port of a service that has more than one.")
 
 
-def _capacity(path: Path, body: bytes) -> None:
+def _capacity(key: OwnKey, body: bytes) -> None:
     message = pb.Capacity()
     message.ParseFromString(body)
     check_schema(message.schema)
     capacity = codec.capacity_value(message)
-    _own(path, capacity.cluster)
-    _same_service(path, capacity.service)
+    _own(key, capacity.cluster)
+    _same(key, EndpointsKey(capacity.service, capacity.cluster), capacity.service)
     _unique("locality", [str(zone.locality) for zone in capacity.zones])
     for zone in capacity.zones:
         if zone.ready > zone.total:
@@ -129,21 +139,21 @@ def _endpoint(endpoint: Endpoint) -> None:
         parse_cluster_id(endpoint.hostname)
 
 
-_CHECKS: dict[str, tuple[Kind, Callable[[Path, bytes], None]]] = {
-    codec.GATEWAY: (Kind.GATEWAY, _gateway),
-    codec.EXPORT: (Kind.EXPORT, _export),
-    codec.CAPACITY: (Kind.CAPACITY, _capacity),
+_CHECKS: dict[str, tuple[Callable[[ClusterId, str], OwnKey], Callable[[OwnKey, bytes], None]]] = {
+    codec.GATEWAY: (_gateway_key, _gateway),
+    codec.EXPORT: (_export_key, _export),
+    codec.CAPACITY: (_capacity_key, _capacity),
 }
 
 
-def _own(path: Path, says: ClusterId) -> None:
-    if says != path.cluster:
-        raise InvalidInput(f"it speaks for cluster {says!r}, and its certificate says {path.cluster!r}")
+def _own(key: OwnKey, says: ClusterId) -> None:
+    if says != key.cluster:
+        raise InvalidInput(f"it speaks for cluster {says!r}, and its certificate says {key.cluster!r}")
 
 
-def _same_service(path: Path, says: ServiceName) -> None:
-    if says != path.service:
-        raise InvalidInput(f"it speaks of service {says}, but the resource is named {path.service}")
+def _same(key: OwnKey, expected: OwnKey, says: ServiceName) -> None:
+    if key != expected:
+        raise InvalidInput(f"it speaks of service {says}, but the resource is named otherwise")
 
 
 def _ip(address: str, what: str) -> None:

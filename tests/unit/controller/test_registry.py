@@ -2,7 +2,19 @@
 
 from collections.abc import Mapping
 
-from isthmus_controller.registry import Change, Published, Registry, Stored
+from isthmus_controller.registry import Published, Registry
+from isthmus_controller.store.keys import (
+    ClusterKey,
+    EndpointsKey,
+    ExportKey,
+    GatewayKey,
+    Key,
+    Keys,
+    SessionKey,
+    TokenKey,
+    TrustKey,
+)
+from isthmus_controller.store.values import Change
 from isthmus_core.model import (
     AppProtocol,
     Capacity,
@@ -23,37 +35,40 @@ ECHO = ServiceName("shop", "echo")
 HTTP = ServicePort("http", 80, app_protocol=AppProtocol.HTTP)
 
 
-def at(revision: int, body: bytes) -> Stored:
-    return Stored(body, revision, revision)
+KEYS = Keys.of("fed.example")
+
+
+def at(key: Key, body: bytes, revision: int = 1) -> Change:
+    return Change(KEYS.path(key), body, revision, revision)
 
 
 def cluster(name: ClusterId, state: ClusterState = ClusterState.ACTIVE) -> Change:
     value = Cluster(name, Locality("aws", "eu", name), trust_domain=f"{name}.fed.example", state=state)
-    return Change(f"clusters/{name}", at(1, codec.cluster_message(value).SerializeToString()))
+    return at(ClusterKey(name), codec.cluster_message(value).SerializeToString())
 
 
 def gateway(name: ClusterId, number: int = 1) -> Change:
     value = Gateway(f"g{number}", name, f"127.52.0.{number}", 15443)
-    return Change(f"gateways/{name}/g{number}", at(2, codec.gateway_message(value).SerializeToString()))
+    return at(GatewayKey(name, f"g{number}"), codec.gateway_message(value).SerializeToString())
 
 
 def session(name: ClusterId, number: int = 1, since: int = 7_000) -> Change:
     body = pb.Session(held=True, since_ms=since).SerializeToString()
-    return Change(f"sessions/{name}/g{number}", at(3, body))
+    return at(SessionKey(name, f"g{number}"), body)
 
 
 def export(name: ClusterId, revision: int = 5, service: ServiceName = ECHO, port: ServicePort = HTTP) -> Change:
     value = Export(service, name, ServiceType.CLUSTER_SET_IP, (port,))
-    return Change(f"exports/{service}/{name}", at(revision, codec.export_message(value).SerializeToString()))
+    return at(ExportKey(service, name), codec.export_message(value).SerializeToString(), revision)
 
 
 def capacity(name: ClusterId, ready: int = 3, service: ServiceName = ECHO) -> Change:
     value = Capacity(service, name, (ZoneCapacity(Locality("aws", "eu", name), ready, 3),))
-    return Change(f"endpoints/{service}/{name}", at(6, codec.capacity_message(value).SerializeToString()))
+    return at(EndpointsKey(service, name), codec.capacity_message(value).SerializeToString())
 
 
 def gone(change: Change) -> Change:
-    return Change(change.key, None)
+    return Change(change.key, None, 99)
 
 
 def touched(published: list[Published]) -> set[tuple[str, str]]:
@@ -61,7 +76,7 @@ def touched(published: list[Published]) -> set[tuple[str, str]]:
 
 
 def two_clusters() -> Registry:
-    registry = Registry()
+    registry = Registry(KEYS)
     registry.apply([cluster(A), cluster(B), gateway(A), gateway(B), session(A), session(B), export(A), capacity(A)])
     return registry
 
@@ -73,7 +88,7 @@ def conditions(published: list[Published], owner: ClusterId) -> Mapping[str, tup
 
 
 def test_an_export_becomes_an_import_and_its_owner_is_told() -> None:
-    registry = Registry()
+    registry = Registry(KEYS)
     registry.apply([cluster(A)])
     published = registry.apply([export(A), capacity(A)])
     assert touched(published) == {("Import", "shop/echo"), ("ExportStatus", "shop/echo"), ("Capacity", "shop/echo/a")}
@@ -94,8 +109,7 @@ def test_a_change_of_capacity_touches_exactly_one_resource() -> None:
 def test_the_bytes_that_a_cluster_sent_are_the_bytes_that_others_get() -> None:
     change = capacity(A, ready=1)
     published = two_clusters().apply([change])
-    assert change.stored is not None
-    assert published[0].body is change.stored.value
+    assert published[0].body is change.value
 
 
 def test_the_same_value_again_tells_nobody_anything() -> None:
@@ -119,14 +133,14 @@ def test_a_cluster_is_held_while_one_of_its_gateways_is_connected() -> None:
     registry.apply([gone(session(A))])
     assert registry.clusters[A].session_held
     assert registry.clusters[A].session_since_ms == 9_000
-    registry.apply([gone(session(A, 2)), Change("absences/a", at(9, pb.Session(since_ms=9_500).SerializeToString()))])
+    registry.apply([at(SessionKey(A, "g2"), pb.Session(held=False, since_ms=9_500).SerializeToString())])
     assert (registry.clusters[A].session_held, registry.clusters[A].session_since_ms) == (False, 9_500)
 
 
 def test_an_export_counts_only_while_its_cluster_is_a_member() -> None:
-    registry = Registry()
+    registry = Registry(KEYS)
     assert registry.apply([export(A), capacity(A)]) == []
-    assert registry.orphans() == ["exports/shop/echo/a", "endpoints/shop/echo/a"]
+    assert registry.orphans() == [ExportKey(ECHO, A), EndpointsKey(ECHO, A)]
     assert ("Import", "shop/echo") in touched(registry.apply([cluster(A)]))
     published = registry.apply([gone(cluster(A))])
     assert all(p.body is None for p in published)
@@ -152,8 +166,8 @@ def test_a_drained_cluster_is_told_to_all_and_nothing_else_changes() -> None:
 
 def test_a_value_that_cannot_be_read_is_quarantined_and_the_rest_goes_on() -> None:
     registry = two_clusters()
-    published = registry.apply([Change("exports/shop/echo/b", at(8, b"\xff\xff")), capacity(A, ready=1)])
-    assert list(registry.quarantined) == ["exports/shop/echo/b"]
+    published = registry.apply([at(ExportKey(ECHO, B), b"\xff\xff"), capacity(A, ready=1)])
+    assert list(registry.quarantined) == [KEYS.path(ExportKey(ECHO, B))]
     assert touched(published) == {("ExportStatus", "shop/echo"), ("Capacity", "shop/echo/a")}
     assert conditions(published, B)["Ready"] == (False, "Failed")
     registry.apply([export(B)])
@@ -163,27 +177,21 @@ def test_a_value_that_cannot_be_read_is_quarantined_and_the_rest_goes_on() -> No
 def test_a_value_of_a_newer_release_is_quarantined_with_both_numbers() -> None:
     newer = pb.Cluster(schema=codec.SCHEMA + 1, id="c", locality=pb.Locality(provider="x", region="y", zone="z"))
     registry = two_clusters()
-    assert registry.apply([Change("clusters/c", at(9, newer.SerializeToString()))]) == []
-    assert "schema 2" in registry.quarantined["clusters/c"]
+    assert registry.apply([at(ClusterKey(C), newer.SerializeToString())]) == []
+    assert "schema 2" in registry.quarantined[KEYS.path(ClusterKey(C))]
 
 
 def test_a_key_of_the_wrong_shape_or_a_value_of_another_key_is_quarantined() -> None:
     registry = two_clusters()
-    stored = cluster(A).stored
-    registry.apply([Change("clusters/a/b", stored), Change("clusters/c", stored), Change("exports/x", stored)])
-    assert sorted(registry.quarantined) == ["clusters/a/b", "clusters/c", "exports/x"]
-    registry.replace({cluster(A).key: at(1, b"")})
-    assert sorted(registry.quarantined) == ["clusters/a"]
+    value = cluster(A).value
+    bad = [f"{KEYS.root}{path}" for path in ("clusters/a/b", "clusters/c", "exports/x", "wishes/w")]
+    registry.apply([Change(key, value, 1, 1) for key in bad])
+    assert sorted(registry.quarantined) == bad[:1] + bad[1:]
+    registry.apply([Change(key, None, 2) for key in bad])
+    assert registry.quarantined == {}
 
 
 def test_keys_of_other_folders_are_passed_over() -> None:
     registry = two_clusters()
-    assert registry.apply([Change("tokens/abc", at(1, b"x")), Change("trust/root", at(1, b"x"))]) == []
+    assert registry.apply([at(TokenKey("abc"), b"x"), at(TrustKey("root"), b"x")]) == []
     assert registry.quarantined == {}
-
-
-def test_deletions_that_a_watch_missed_are_made_by_a_full_read() -> None:
-    registry = two_clusters()
-    everything = {key: stored for key, stored in registry.stored.items() if not key.startswith("endpoints/")}
-    published = registry.replace(everything)
-    assert [(p.name, p.body) for p in published] == [("shop/echo/a", None)]

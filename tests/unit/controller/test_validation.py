@@ -2,12 +2,14 @@
 
 import pytest
 
-from isthmus_controller.registry import Kind, Path, Rejected, Write, validate
+from isthmus_controller.registry import Rejected, Wish, validate
+from isthmus_controller.store.keys import EndpointsKey, ExportKey, GatewayKey
 from isthmus_core.names import ClusterId, ServiceName
 from isthmus_sync import codec
 from isthmus_sync.proto import isthmus_pb2 as pb
 
 A = ClusterId("a")
+ECHO = ServiceName("shop", "echo")
 ZONE = pb.Locality(provider="aws", region="eu", zone="a")
 
 
@@ -27,25 +29,26 @@ def a_capacity(**changes: object) -> pb.Capacity:
     return pb.Capacity(**(good | changes))  # type: ignore[arg-type]
 
 
+def a_gateway(**changes: object) -> bytes:
+    good: dict[str, object] = {"schema": 1, "id": "g1", "cluster": "a", "address": "::1", "port": 15443}
+    return pb.Gateway(**(good | changes)).SerializeToString()  # type: ignore[arg-type]
+
+
 def test_a_good_export_is_written_under_its_own_clusters_key_byte_by_byte() -> None:
     body = an_export().SerializeToString()
-    assert validate(A, codec.EXPORT, "shop/echo", body) == Write(
-        Path(Kind.EXPORT, A, service=ServiceName("shop", "echo")), body
-    )
+    assert validate(A, codec.EXPORT, "shop/echo", body) == Wish(ExportKey(ECHO, A), body)
 
 
 def test_a_withdrawal_names_the_key_of_the_own_cluster() -> None:
-    written = validate(A, codec.CAPACITY, "shop/echo", None)
-    assert isinstance(written, Write) and str(written.path) == "endpoints/shop/echo/a" and written.body is None
-    gateway = validate(A, codec.GATEWAY, "g1", None)
-    assert isinstance(gateway, Write) and str(gateway.path) == "gateways/a/g1"
+    assert validate(A, codec.CAPACITY, "shop/echo", None) == Wish(EndpointsKey(ECHO, A), None)
+    assert validate(A, codec.GATEWAY, "g1", None) == Wish(GatewayKey(A, "g1"), None)
 
 
 @pytest.mark.parametrize(
     ("message", "reason"),
     [
         (an_export(cluster="b"), "its certificate says 'a'"),
-        (an_export(name="other"), "named shop/echo"),
+        (an_export(name="other"), "named otherwise"),
         (an_export(ports=[]), "0 ports"),
         (an_export(ports=[pb.ServicePort(name="http", port=0)]), "out of range"),
         (an_export(ports=[pb.ServicePort(name="HTTP", port=1)]), "not valid"),
@@ -89,9 +92,19 @@ def test_a_capacity_that_cannot_be_taken_says_why(message: pb.Capacity, reason: 
         (codec.EXPORT, "shop/echo", b"\xff\xff\xff", "decoded"),
         (codec.EXPORT, "shop/echo", b"x" * 600_000, "at most"),
         (codec.GATEWAY, "g/1", b"", "DNS label"),
-        (codec.GATEWAY, "g1", pb.Gateway(id="g2", cluster="a", port=1).SerializeToString(), "calls itself"),
-        (codec.GATEWAY, "g1", pb.Gateway(id="g1", cluster="a", port=1, address="x").SerializeToString(), "no IP"),
-        (codec.GATEWAY, "g1", pb.Gateway(id="g1", cluster="a", address="::1").SerializeToString(), "out of range"),
+        (codec.GATEWAY, "g1", a_gateway(id="g2"), "calls itself"),
+        (
+            codec.GATEWAY,
+            "g1",
+            pb.Gateway(schema=1, id="g1", cluster="a", port=1, address="x").SerializeToString(),
+            "no IP",
+        ),
+        (
+            codec.GATEWAY,
+            "g1",
+            pb.Gateway(schema=1, id="g1", cluster="a", address="::1").SerializeToString(),
+            "out of range",
+        ),
     ],
 )
 def test_anything_else_is_refused_with_a_sentence(type_url: str, name: str, body: bytes, reason: str) -> None:

@@ -1,0 +1,149 @@
+"""Serve the routes over HTTPS: decode, check who asks, answer JSON, and turn every refusal into one sentence."""
+
+import difflib
+import logging
+import re
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+
+import msgspec
+from aiohttp import web
+from cryptography import x509
+
+from isthmus_controller.admin.openapi import openapi
+from isthmus_controller.admin.routes import Ask, Query, Route
+from isthmus_core.errors import InvalidInput, Refused
+from isthmus_kit.web import json_response
+
+log = logging.getLogger(__name__)
+
+MAX_BODY = 64 * 1024
+
+WebHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json"})
+
+
+class NotFound(InvalidInput):
+    """There is nothing of that name."""
+
+
+class Taken(InvalidInput):
+    """Something of that name is there already."""
+
+
+class Unidentified(Refused):
+    """The caller showed no client certificate."""
+
+
+_STATUS: tuple[tuple[type[InvalidInput | Refused], int], ...] = ((NotFound, 404), (Taken, 409), (Unidentified, 401))
+
+
+@web.middleware
+async def statuses(request: web.Request, handler: WebHandler) -> web.StreamResponse:
+    """Errors that have a status of their own; the others are left to the web kit."""
+    try:
+        return await handler(request)
+    except (NotFound, Taken, Unidentified) as error:
+        status = next(number for kind, number in _STATUS if isinstance(error, kind))
+        return json_response({"error": error.sentence, "mend": error.mend}, status)
+    except web.HTTPRequestEntityTooLarge:
+        raise InvalidInput(f"the request is larger than {MAX_BODY} bytes") from None
+    except web.HTTPNotFound:
+        return json_response({"error": f"there is no {request.path}", "mend": "See /openapi.json."}, 404)
+    except web.HTTPMethodNotAllowed as error:
+        allowed = ", ".join(sorted(error.allowed_methods))
+        return json_response(
+            {"error": f"{request.path} does not take {request.method}", "mend": f"It takes {allowed}."}, 405
+        )
+
+
+def add_routes(app: web.Application, routes: Sequence[Route], domain: str, version: str) -> None:
+    """Add the routes, and the document that describes them, to an application of the web kit."""
+    app.middlewares.append(statuses)
+    document = openapi(routes, version)
+
+    async def describe(_: web.Request) -> web.Response:
+        return json_response(document)
+
+    app.router.add_get("/openapi.json", describe)
+    for route in routes:
+        app.router.add_route(route.method, route.path, _handler(route, domain))
+
+
+def _handler(route: Route, domain: str) -> WebHandler:
+    allowed = {q.name for q in route.query}
+    required = {q.name for q in route.query if q.required}
+
+    async def handler(request: web.Request) -> web.Response:
+        admin = "" if route.open else admin_of(request, domain)
+        for name in request.query:
+            if name not in allowed:
+                raise InvalidInput(f"query parameter {name!r} is not known here", _nearest(name, sorted(allowed)))
+        for name in sorted(required - request.query.keys()):
+            raise InvalidInput(f"query parameter {name!r} is missing", _described(name, route.query))
+        body = _decoded(route.takes, await request.read()) if route.takes else None
+        answer = await route.answer(Ask(dict(request.match_info), dict(request.query), body, admin))
+        if not route.open and route.method != "GET":
+            log.info("admin changed the federation", extra={"admin": admin, "route": f"{route.method} {request.path}"})
+        return json_response(answer, route.status)
+
+    return handler
+
+
+def admin_of(request: web.Request, domain: str) -> str:
+    """The name on the caller's admin certificate; raises Unidentified or Refused."""
+    transport = request.transport
+    tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object") if transport else None
+    certificate = tls.getpeercert(binary_form=True) if tls else None
+    if not certificate:
+        raise Unidentified(
+            "this needs an admin certificate of the federation, and none was shown",
+            "Use the certificate and key that 'isthmus init' wrote.",
+        )
+    return admin_name(x509.load_der_x509_certificate(certificate), domain)
+
+
+def admin_name(certificate: x509.Certificate, domain: str) -> str:
+    """The admin that a verified certificate names; raises Refused for every other identity (also clusters)."""
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+    except x509.ExtensionNotFound:
+        uris = []
+    # SPIFFE X.509-SVID, section 2: exactly one URI SAN; TLS stacks accept two, so it is checked here.
+    found = re.fullmatch(rf"spiffe://{re.escape(domain)}/admin/([A-Za-z0-9._-]+)", uris[0]) if len(uris) == 1 else None
+    if found is None:
+        raise Refused(
+            f"the certificate of {', '.join(uris) or 'nobody'} is no admin certificate of {domain}",
+            "Use the certificate and key that 'isthmus init' wrote.",
+        )
+    return found.group(1)
+
+
+def _decoded(kind: type, body: bytes) -> object:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        text = str(error)
+        unknown = re.search(r"unknown field `([^`]*)`", text)
+        fields = [field.encode_name for field in msgspec.structs.fields(kind)]
+        if unknown:
+            raise InvalidInput(f"field {unknown.group(1)!r} is not known", _nearest(unknown.group(1), fields)) from None
+        raise InvalidInput(f"the request cannot be used: {text[:1].lower()}{text[1:]}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise InvalidInput("the request is no JSON", "Send an object with " + ", ".join(_names(kind)) + ".") from None
+
+
+def _names(kind: type) -> list[str]:
+    return [field.encode_name for field in msgspec.structs.fields(kind)]
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    if near:
+        return f"Did you mean {near[0]!r}?"
+    return f"It may have {', '.join(known)}." if known else "It takes none."
+
+
+def _described(name: str, queries: Sequence[Query]) -> str:
+    return next(q.description for q in queries if q.name == name)
