@@ -1,0 +1,102 @@
+"""What stands at the top of a zone: SOA, NS with their addresses, the MCS version; and its negative answers."""
+
+import struct
+
+import msgspec
+
+from isthmus_core.errors import InvalidInput
+from isthmus_dns import wire
+from isthmus_dns.records import RRset
+from isthmus_dns.service import read_address
+
+MCS_VERSION = "1.0.0"
+"""The schema of MCS DNS that the zone follows (section 2.2)."""
+
+
+class NameServer(msgspec.Struct, frozen=True):
+    """A name server of a zone; its addresses become glue when its name lies inside the zone."""
+
+    name: str
+    addresses: tuple[str, ...] = ()
+
+
+class ZoneSpec(msgspec.Struct, frozen=True):
+    """A zone that we are authoritative for. Without name servers it names one of its own, `ns.dns.<origin>`."""
+
+    origin: str = "clusterset.local"
+    name_servers: tuple[NameServer, ...] = ()
+    contact: str = ""
+    """The mailbox of the SOA as a DNS name; `hostmaster.<origin>` when empty."""
+
+
+class Apex:
+    """A zone's own records; `serial` only grows (RFC 1982), whatever it is told."""
+
+    def __init__(self, spec: ZoneSpec, ttl: int, negative_ttl: int) -> None:
+        self.origin = _name(spec.origin)
+        self.text = spec.origin.rstrip(".").lower()
+        self.ttl = ttl
+        self.negative_ttl = negative_ttl
+        self.serial = 0
+        servers = spec.name_servers or (NameServer(f"ns.dns.{self.text}"),)
+        self._servers = tuple((_name(server.name), _addresses(server)) for server in servers)
+        self._contact = _name(spec.contact or f"hostmaster.{self.text}")
+        self._tails: dict[int, bytes] = {}
+
+    def advance(self, serial: int) -> bool:
+        """Take a newer serial; an older one (RFC 1982, section 3.2) is passed over. True when it changed."""
+        if self.serial and not 0 < (serial - self.serial) & 0xFFFFFFFF < 0x80000000:
+            return False
+        self.serial = serial & 0xFFFFFFFF
+        self._tails.clear()
+        return True
+
+    def soa(self) -> bytes:
+        """The rdata of the SOA record; nobody transfers this zone, so refresh and retry are only customary."""
+        times = struct.pack("!5I", self.serial, 7200, 1800, 86400, self.negative_ttl)
+        return self._servers[0][0] + self._contact + times
+
+    def negative(self, name_length: int) -> bytes:
+        """The authority section of a negative answer for a name of this many bytes in the zone (RFC 2308)."""
+        tail = self._tails.get(name_length)
+        if tail is None:
+            owner = struct.pack("!H", 0xC000 | (12 + name_length - len(self.origin)))
+            tail = wire.record(owner, wire.SOA, min(self.ttl, self.negative_ttl), self.soa())
+            self._tails[name_length] = tail
+        return tail
+
+    def records(self) -> list[RRset]:
+        """SOA, NS, the addresses of name servers inside the zone, and the version of the MCS schema."""
+        glue = []
+        for name, addresses in self._servers:
+            if name.endswith(self.origin):
+                for rtype, size in ((wire.A, 4), (wire.AAAA, 16)):
+                    rdatas = tuple(address for address in addresses if len(address) == size)
+                    if rdatas:
+                        glue.append(RRset(name, rtype, rdatas))
+        return [
+            RRset(self.origin, wire.SOA, (self.soa(),)),
+            RRset(self.origin, wire.NS, tuple(name for name, _ in self._servers), tuple(glue)),
+            *glue,
+            RRset(b"\x0bdns-version" + self.origin, wire.TXT, (wire.text_rdata(MCS_VERSION),)),
+        ]
+
+    def inner_names(self) -> list[bytes]:
+        """Names of the zone that exist though they may own no record: name servers whose address nobody told us."""
+        return [name for name, _ in self._servers if name.endswith(self.origin)]
+
+
+def _name(text: str) -> bytes:
+    try:
+        name = wire.encode_name(text)
+    except (ValueError, UnicodeEncodeError):
+        raise InvalidInput(
+            f"{text!r} is not a DNS name", "Use labels of 1 to 63 letters, digits and hyphens."
+        ) from None
+    if name == b"\0":
+        raise InvalidInput("the root cannot be a zone of a federation", "Name a zone such as clusterset.local.")
+    return name
+
+
+def _addresses(server: NameServer) -> tuple[bytes, ...]:
+    return tuple(read_address(address) for address in server.addresses)

@@ -1,0 +1,106 @@
+"""Follow the zone feed of the gateway's agent into one worker's zone, and say how fresh the zone is."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import grpc.aio
+
+from isthmus_core.errors import InvalidInput
+from isthmus_dns import intake
+from isthmus_dns.answer import Responder
+from isthmus_sync import (
+    WILDCARD,
+    ZONE_HEADER,
+    ZONE_METHOD,
+    ZONE_SERVICE,
+    SubscriberStream,
+    Subscribing,
+    Update,
+    open_channel,
+    subscribe,
+)
+
+log = logging.getLogger(__name__)
+
+_LONGEST_SOCKET_PATH = 107
+
+
+class ZoneFollower:
+    """Applies the feed to the zone of `responder`; `tick` is called once a second and looks at the clock."""
+
+    def __init__(self, responder: Responder, path: Path, stale_after: float, clock: Callable[[], float]) -> None:
+        self.connected = False
+        self.known = asyncio.Event()
+        """Set once the zone is fully known."""
+        self.refused = 0
+        self._responder = responder
+        self._zone = responder.zone
+        self._path = path
+        self._stale_after = stale_after
+        self._clock = clock
+        self._lost_at = clock()
+        self._whole: set[str] = set()
+
+    async def follow(self) -> None:
+        """Subscribe and stay subscribed until cancelled."""
+
+        def dial(_: int) -> grpc.aio.Channel:
+            return open_channel(f"unix:{self._path}")
+
+        stream = SubscriberStream({ZONE_HEADER: {WILDCARD}, ZONE_SERVICE: {WILDCARD}})
+        await subscribe(dial, ZONE_METHOD, Subscribing(stream, self._apply, self._on_connected, self._on_disconnected))
+
+    def tick(self) -> None:
+        """Mark the zone as stale once the feed has been gone for too long."""
+        lost = not self.connected and self._clock() - self._lost_at > self._stale_after
+        if intake.mark(self._zone, self._synced, lost):
+            self.known.set()
+            self._responder.freshen()
+            freshness = self._zone.freshness
+            log.info("freshness of the zone changed", extra={"synced": freshness.synced, "stale": freshness.stale})
+
+    @property
+    def _synced(self) -> bool:
+        return self._whole >= {ZONE_HEADER, ZONE_SERVICE}
+
+    async def _apply(self, update: Update) -> Mapping[str, str]:
+        changed = {name: change.body for name, change in update.changed.items()}
+        if update.type_url == ZONE_SERVICE:
+            refused = intake.apply_services(self._zone, changed, update.removed)
+        else:
+            refused = intake.apply_header(self._zone, changed)
+        if update.last:
+            self._whole.add(update.type_url)
+        for name, reason in refused.items():
+            log.warning("service refused", extra={"service": name, "reason": reason})
+        self.refused += len(refused)
+        self.tick()
+        return refused
+
+    def _on_connected(self) -> None:
+        self.connected = True
+        self.tick()
+
+    def _on_disconnected(self, reason: str) -> None:
+        if self.connected:
+            self._lost_at = self._clock()
+            log.warning("zone feed lost", extra={"reason": reason, "feed": str(self._path)})
+        self.connected = False
+
+
+def check_feed_path(path: Path) -> None:
+    """Refuse a path that can never be the feed; one whose socket is not there yet may still appear."""
+    if len(str(path).encode()) > _LONGEST_SOCKET_PATH:
+        raise InvalidInput(
+            f"the path of the zone feed {path} is longer than {_LONGEST_SOCKET_PATH} bytes",
+            "Use a shorter data directory.",
+        )
+    if path.exists() and not path.is_socket():
+        raise InvalidInput(f"{path} is not a socket", "Give the zone.sock in the data directory of the gateway.")
+    if not path.parent.is_dir():
+        raise InvalidInput(
+            f"the folder {path.parent} of the zone feed does not exist",
+            "Give the data directory of a gateway that has joined.",
+        )

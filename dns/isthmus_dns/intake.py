@@ -1,0 +1,54 @@
+"""Take changes of the feed into the zone, resource by resource: what is wrong is refused alone, the rest goes on."""
+
+from collections.abc import Iterable, Mapping
+
+from google.protobuf.message import DecodeError
+
+from isthmus_core.errors import InvalidInput
+from isthmus_dns.service import read_service, service_owner
+from isthmus_dns.zone import Freshness, Zone
+from isthmus_sync.proto import isthmus_pb2 as pb
+
+ZONE_SERVICE = "type.googleapis.com/isthmus.v1.ZoneService"
+ZONE_HEADER = "type.googleapis.com/isthmus.v1.ZoneHeader"
+HEADER_NAME = "zone"
+
+
+def apply_services(zone: Zone, changed: Mapping[str, bytes], removed: Iterable[str]) -> dict[str, str]:
+    """Compile what changed; gives each refused service with the reason; that one keeps its last good answers."""
+    refused = {}
+    for name, body in changed.items():
+        try:
+            zone.put(read_service(name, body))
+        except InvalidInput as wrong:
+            refused[name] = str(wrong)
+    for name in removed:
+        try:
+            zone.remove(service_owner(name))
+        except InvalidInput:
+            continue  # a name that we never took in
+    return refused
+
+
+def apply_header(zone: Zone, changed: Mapping[str, bytes]) -> dict[str, str]:
+    """Take in the state of the zone as a whole; the first header makes the zone synced."""
+    refused = {}
+    for name, body in changed.items():
+        try:
+            header = pb.ZoneHeader.FromString(body)
+        except DecodeError:
+            refused[name] = f"zone header {name!r} is not a ZoneHeader message"
+            continue
+        zone.cluster = header.cluster
+        zone.synced_at_ms = header.synced_at_ms
+        zone.feed_stale = header.stale
+        zone.advance(header.serial)
+    return refused
+
+
+def mark(zone: Zone, synced: bool, feed_lost: bool) -> bool:
+    """Say how fresh the zone is; True when that changed. A zone that was synced once stays so (DESIGN section 9)."""
+    freshness = Freshness(synced or zone.freshness.synced, feed_lost or zone.feed_stale)
+    changed = freshness != zone.freshness
+    zone.freshness = freshness
+    return changed

@@ -1,0 +1,78 @@
+"""The records of one service under one origin, exactly those of MCS DNS 1.0.0 (sections 2.3 and 2.4)."""
+
+import struct
+
+import msgspec
+
+from isthmus_dns import wire
+from isthmus_dns.service import Service
+
+WHY = b"\4_why"
+"""`_why.<service>` explains the answer; it is computed when asked, because it tells ages."""
+
+# RFC 2782: one priority; equal weights above zero, so that clients choose evenly.
+_SRV_HEAD = struct.pack("!HH", 0, 100)
+
+
+class RRset(msgspec.Struct, frozen=True):
+    """All records of one owner and type; `helped_by` are the addresses of the targets, for the additional section."""
+
+    owner: bytes
+    rtype: int
+    rdatas: tuple[bytes, ...]
+    helped_by: tuple["RRset", ...] = ()
+
+
+def service_records(service: Service, origin: bytes) -> list[RRset]:
+    """The record sets of a service in the zone `origin`; nothing for a headless service without ready endpoints."""
+    name = service.owner + origin
+    if service.headless:
+        return _headless(service, name)
+    addresses = _address_sets(name, service.addresses)
+    if not addresses:
+        return []
+    found = list(addresses)
+    helped_by = tuple(addresses)
+    for owner, number in {port.owner: port.number for port in service.ports}.items():
+        rdata = _SRV_HEAD + number.to_bytes(2, "big") + name
+        found.append(RRset(owner + name, wire.SRV, (rdata,), helped_by))
+    _add_bare_srv(found, name)
+    return found
+
+
+def _headless(service: Service, name: bytes) -> list[RRset]:
+    if not service.hosts:
+        return []  # MCS DNS 2.4.1: no ready endpoint, so the name does not exist
+    found = _address_sets(name, tuple(dict.fromkeys(host.address for host in service.hosts)))
+    by_host: dict[bytes, dict[bytes, None]] = {}
+    by_port: dict[bytes, dict[bytes, bytes]] = {}
+    for host in service.hosts:
+        target = host.owner + name
+        by_host.setdefault(target, {})[host.address] = None
+        for port in host.ports or service.ports:
+            by_port.setdefault(port.owner, {})[_SRV_HEAD + port.number.to_bytes(2, "big") + target] = target
+    sets = {target: _address_sets(target, tuple(addresses)) for target, addresses in by_host.items()}
+    for host_sets in sets.values():
+        found += host_sets
+    for owner, rdatas in by_port.items():
+        helped_by = tuple(rrset for target in dict.fromkeys(rdatas.values()) for rrset in sets[target])
+        found.append(RRset(owner + name, wire.SRV, tuple(rdatas), helped_by))
+    _add_bare_srv(found, name)
+    return found
+
+
+def _address_sets(owner: bytes, addresses: tuple[bytes, ...]) -> list[RRset]:
+    four = tuple(address for address in addresses if len(address) == 4)
+    six = tuple(address for address in addresses if len(address) == 16)
+    found = [RRset(owner, wire.A, four)] if four else []
+    return [*found, RRset(owner, wire.AAAA, six)] if six else found
+
+
+def _add_bare_srv(found: list[RRset], name: bytes) -> None:
+    """The SRV set at the service's own name: all ports, each target and port once; resolvers in use ask for it."""
+    by_port = [rrset for rrset in found if rrset.rtype == wire.SRV]
+    if not by_port:
+        return
+    rdatas = tuple(dict.fromkeys(rdata for rrset in by_port for rdata in rrset.rdatas))
+    helped = {(rrset.owner, rrset.rtype): rrset for srv in by_port for rrset in srv.helped_by}
+    found.append(RRset(name, wire.SRV, rdatas, tuple(helped.values())))

@@ -1,0 +1,92 @@
+"""Keep the workers running: start them, hear their reports, start a killed one again while the others go on."""
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+
+import msgspec
+
+from isthmus_core.errors import InvalidInput
+from isthmus_dns.traffic import Report
+from isthmus_dns.worker import WorkerSpec
+from isthmus_kit.tasks import own_tasks
+
+log = logging.getLogger(__name__)
+
+_GRACE = 3.0
+_LONGEST_REPORT = 1 << 20
+_CANNOT_ANSWER = 2
+
+
+class Supervisor:
+    """A number of worker processes, and what each said last."""
+
+    def __init__(self, spec: WorkerSpec, workers: int, on_report: Callable[[str, Report | None], None]) -> None:
+        self._spec = spec
+        self._workers = workers
+        self._on_report = on_report
+        self.restarts = 0
+        self.pids: dict[str, int] = {}
+        """Process ids of the running workers by their number."""
+
+    async def keep(self) -> None:
+        """Run the workers until cancelled; they have ended when this returns."""
+        async with own_tasks() as tasks:
+            for number in range(self._workers):
+                tasks.start(f"worker {number}", self._keep_one(str(number)))
+            await asyncio.get_running_loop().create_future()
+
+    async def _keep_one(self, number: str) -> None:
+        spec = self._spec
+        pause = 0.05
+        while True:
+            began = asyncio.get_running_loop().time()
+            code = await self._run_one(number, spec)
+            if code == _CANNOT_ANSWER:
+                raise InvalidInput("a DNS worker cannot listen on its addresses", "Its own line above says why.")
+            self.restarts += 1
+            log.warning("worker ended, starting it again", extra={"worker": number, "status": code})
+            # A worker that dies at once each time is not started in a tight loop; one that ran is back immediately.
+            pause = 0.05 if asyncio.get_running_loop().time() - began > 10 else min(pause * 2, 2.0)
+            await asyncio.sleep(pause)
+            spec = msgspec.structs.replace(spec, late=len(self.pids) > 0)
+
+    async def _run_one(self, number: str, spec: WorkerSpec) -> int:
+        worker = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "isthmus_dns.worker"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            limit=_LONGEST_REPORT,
+            start_new_session=True,
+        )
+        self.pids[number] = worker.pid
+        assert worker.stdin is not None
+        assert worker.stdout is not None
+        try:
+            worker.stdin.write(msgspec.json.encode(spec) + b"\n")
+            decoder = msgspec.json.Decoder(Report)
+            async for line in worker.stdout:
+                self._on_report(number, decoder.decode(line))
+            return await worker.wait()
+        finally:
+            self.pids.pop(number, None)
+            self._on_report(number, None)
+            await _end(worker)
+
+
+async def _end(worker: asyncio.subprocess.Process) -> None:
+    """End a worker: ask, wait, then insist."""
+    if worker.returncode is None:
+        with suppress(ProcessLookupError):
+            worker.terminate()
+        try:
+            async with asyncio.timeout(_GRACE):
+                await worker.wait()
+        except TimeoutError:
+            with suppress(ProcessLookupError):
+                worker.kill()
+            await worker.wait()

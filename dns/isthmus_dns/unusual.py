@@ -1,0 +1,150 @@
+"""The slow way: every query that is not a plain question for a compiled answer, and every packet that is wrong."""
+
+import msgspec
+
+from isthmus_dns import wire
+from isthmus_dns.query import Edns, Fault, Query
+from isthmus_dns.records import WHY
+from isthmus_dns.zone import Zone
+
+_ANY_TTL = 3600
+# RFC 8482, section 4.2: a synthesised HINFO record says why there is not more.
+_ANY_RDATA = b"\x07RFC8482\x00"
+
+
+class Features(msgspec.Struct, frozen=True):
+    """What a server says about itself; all of it is off until somebody asks for it."""
+
+    server_id: str = ""
+    """Given to clients that ask with NSID (RFC 5001), and in `_why.<zone>`."""
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """One query and what surrounds it."""
+
+    query: Query | Fault
+    packet: bytes
+    tcp: bool
+    client: str
+    now: int
+
+    @property
+    def edns(self) -> Edns | None:
+        return self.query.edns
+
+
+class Sections(msgspec.Struct, frozen=True):
+    """What an answer says, before it is fitted to the client."""
+
+    rcode: int
+    authoritative: bool = True
+    answers: int = 0
+    answer: bytes = b""
+    authority: bytes = b""
+    helpers: int = 0
+    helper: bytes = b""
+
+
+def plain_opt(dnssec_ok: bool, stale: bool) -> bytes:
+    """The OPT record for a client that sent one without options."""
+    return wire.opt_record(0, dnssec_ok, wire.extended_error(wire.EDE_STALE) if stale else b"")
+
+
+def respond(asked: Asked, zone: Zone, features: Features) -> tuple[int, bytes]:
+    """The response code and the whole response."""
+    query = asked.query
+    if isinstance(query, Fault):
+        return query.rcode, _fault(asked, query)
+    edns = query.edns
+    options = b""
+    if edns is not None and edns.version > 0:
+        # RFC 6891, section 6.1.3: nothing else of the query is looked at.
+        sections = Sections(wire.BADVERS, authoritative=False)
+    elif not zone.freshness.synced:
+        sections = Sections(wire.SERVFAIL, authoritative=False)
+        options = wire.extended_error(wire.EDE_NOT_READY, "no full state of the zone yet")
+    else:
+        sections = answer_question(query, zone, asked.now, features)
+        if zone.freshness.stale and sections.authoritative:
+            options = wire.extended_error(wire.EDE_STALE)
+    if edns is not None:
+        options += _requested(edns, features)
+    return sections.rcode, _fit(asked, query, sections, options)
+
+
+def answer_question(query: Query, zone: Zone, now: int, features: Features) -> Sections:
+    """What the zone says to a query that is well formed."""
+    apex = zone.apex_of(query.name) if query.qclass == wire.IN else None
+    if apex is None or query.qtype in (wire.AXFR, wire.IXFR):
+        # Other classes, version.bind (class CH) among them, other people's names, and zone transfers.
+        return Sections(wire.REFUSED, authoritative=False)
+    name = query.name
+    if query.qtype == wire.TXT and name.startswith(WHY) and name in zone.sources:
+        strings = [source.cluster for source in zone.sources[name]]
+        answer = b"".join(wire.record(wire.NAME_POINTER, wire.TXT, 0, wire.text_rdata(text)) for text in strings)
+        return Sections(wire.NOERROR, answers=len(strings), answer=answer)
+    key = query.name + query.qtype.to_bytes(2, "big") + b"\0\1"
+    ready = zone.ready.get(key)
+    if ready is not None:
+        counts = ready[0]
+        return Sections(
+            wire.NOERROR,
+            answers=int.from_bytes(counts[4:6], "big"),
+            answer=ready[4],
+            helpers=int.from_bytes(counts[8:10], "big"),
+        )
+    long = zone.long.get(key)
+    if long is not None:
+        return Sections(wire.NOERROR, True, long.answers, long.answer, b"", long.helpers, long.helper)
+    if query.qtype == wire.ANY and _owns_records(zone, name):
+        return Sections(
+            wire.NOERROR, answers=1, answer=wire.record(wire.NAME_POINTER, wire.HINFO, _ANY_TTL, _ANY_RDATA)
+        )
+    rcode = wire.NOERROR if name in zone.names else wire.NXDOMAIN
+    return Sections(rcode, authority=apex.negative(len(name)))
+
+
+def _owns_records(zone: Zone, name: bytes) -> bool:
+    types = (wire.A, wire.AAAA, wire.SRV, wire.TXT, wire.SOA, wire.NS)
+    keys = (name + rtype.to_bytes(2, "big") + b"\0\1" for rtype in types)
+    return any(key in zone.ready or key in zone.long for key in keys)
+
+
+def _requested(edns: Edns, features: Features) -> bytes:
+    """Options that the client asked for; unknown ones are ignored (RFC 6891, section 6.1.2)."""
+    if features.server_id and edns.option(wire.OPTION_NSID) is not None:
+        return wire.option(wire.OPTION_NSID, features.server_id.encode()[:64])
+    return b""
+
+
+def _fault(asked: Asked, fault: Fault) -> bytes:
+    """A packet that is wrong: as little as possible comes back, never more than came."""
+    opcode = asked.packet[2] & 0x78
+    flags = wire.QR | opcode << 8 | (asked.packet[2] & 1) << 8 | fault.rcode
+    opt = wire.opt_record(0, fault.edns.dnssec_ok) if fault.edns is not None else b""
+    head = wire.header(flags, 0, 0, 1 if opt else 0, 1 if fault.question else 0)
+    return asked.packet[:2] + head + fault.question + opt
+
+
+def _fit(asked: Asked, query: Query, sections: Sections, options: bytes) -> bytes:
+    """The message, cut to what the client can take: first the additional section goes, then all, with TC set."""
+    edns = query.edns
+    opt = b""
+    limit = wire.UDP_PLAIN
+    if edns is not None:
+        opt = wire.opt_record(sections.rcode, edns.dnssec_ok, options)
+        limit = min(max(edns.size, wire.UDP_PLAIN), wire.UDP_MOST)
+    if asked.tcp:
+        limit = wire.TCP_MOST
+    flags = wire.QR | (asked.packet[2] & 1) << 8 | (sections.rcode & 15) | (wire.AA if sections.authoritative else 0)
+    fixed = 12 + len(query.question) + len(opt)
+    body = sections.answer + sections.authority
+    authority = 1 if sections.authority else 0
+    extra = 1 if opt else 0
+    if fixed + len(body) + len(sections.helper) <= limit:
+        head = wire.header(flags, sections.answers, authority, sections.helpers + extra)
+        return b"".join((asked.packet[:2], head, query.question, body, sections.helper, opt))
+    if fixed + len(body) <= limit:
+        head = wire.header(flags, sections.answers, authority, extra)
+        return b"".join((asked.packet[:2], head, query.question, body, opt))
+    return asked.packet[:2] + wire.header(flags | wire.TC, 0, 0, extra) + query.question + opt

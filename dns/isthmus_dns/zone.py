@@ -1,0 +1,165 @@
+"""The zone: every answer compiled when a service changes, one service at a time, never when it is asked for."""
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from isthmus_core.errors import InvalidInput
+from isthmus_dns import wire
+from isthmus_dns.apex import Apex, ZoneSpec
+from isthmus_dns.compiled import Long, Ready, compile_answer
+from isthmus_dns.records import WHY, RRset, service_records
+from isthmus_dns.service import Service, Source
+
+_IN = wire.IN.to_bytes(2, "big")
+
+
+class Freshness(msgspec.Struct, frozen=True):
+    """How well the zone is known: `synced` since the first full state, `stale` when the feed is gone for too long."""
+
+    synced: bool = False
+    stale: bool = False
+
+
+class _Part(msgspec.Struct, frozen=True):
+    """What one service put into the zone, to take it out again."""
+
+    keys: tuple[bytes, ...]
+    owners: tuple[bytes, ...]
+
+
+class Zone:
+    """Answers by question for one or more origins.
+
+    `ready` and `long` map a lower-case question (name, type, class in wire form) to its answer; `names` counts, for
+    each name that exists, the owners at or below it: names without a record of their own are the empty non-terminals
+    (RFC 8020). All changes happen inside one call, so that no query ever sees a half-changed service.
+    """
+
+    def __init__(self, specs: Sequence[ZoneSpec] = (ZoneSpec(),), ttl: int = 5, negative_ttl: int = 5) -> None:
+        if not specs:
+            raise InvalidInput("a DNS server without a zone has nothing to say", "Name at least one zone.")
+        self.ttl = ttl
+        self.ready: dict[bytes, Ready] = {}
+        self.long: dict[bytes, Long] = {}
+        self.names: dict[bytes, int] = {}
+        self.sources: dict[bytes, tuple[Source, ...]] = {}
+        """Of each `_why` name the clusters behind the answer."""
+        self.freshness = Freshness()
+        self.cluster = ""
+        self.synced_at_ms = 0
+        self.feed_stale = False
+        # The longest origin first: a zone below another one answers for its own names.
+        self.apexes = sorted((Apex(spec, ttl, negative_ttl) for spec in specs), key=lambda apex: -len(apex.origin))
+        if len({apex.origin for apex in self.apexes}) != len(self.apexes):
+            raise InvalidInput("a zone is named twice", "Name each zone once.")
+        origins = [apex.origin for apex in self.apexes]
+        # Names are counted up to here: nothing above our zones is ours.
+        self._tops = frozenset(o for o in origins if not any(o != other and o.endswith(other) for other in origins))
+        self._parts: dict[bytes, _Part] = {}
+        self._headers: dict[bytes, _Part] = {}
+        for apex in self.apexes:
+            self._compile_apex(apex)
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def put(self, service: Service) -> None:
+        """Take in one service: compile it, and exchange its answers for the old ones."""
+        records: list[RRset] = []
+        owners: list[bytes] = []
+        sources: list[bytes] = []
+        for apex in self.apexes:
+            found = service_records(service, apex.origin)
+            records += found
+            owners += dict.fromkeys(rrset.owner for rrset in found)
+            if found and service.sources:
+                sources.append(WHY + service.owner + apex.origin)
+        owners += sources
+        if any(len(owner) > 255 for owner in owners):
+            raise InvalidInput(f"the names of {wire.name_text(service.owner + bytes(1))} are longer than 255 octets")
+        self._exchange(self._parts, service.owner, records, owners)
+        self._forget_sources(service.owner)
+        for owner in sources:
+            self.sources[owner] = service.sources
+
+    def remove(self, owner: bytes) -> None:
+        """Take out the service `<svc>.<ns>.svc`; one that is not here is no error."""
+        if owner in self._parts:
+            self._exchange(self._parts, owner, [], [])
+            del self._parts[owner]
+            self._forget_sources(owner)
+
+    def owners(self) -> Iterable[bytes]:
+        """The services that are in the zone."""
+        return self._parts.keys()
+
+    @property
+    def serial(self) -> int:
+        """The serial of all our SOA records."""
+        return self.apexes[0].serial
+
+    def advance(self, serial: int) -> None:
+        """Take a newer serial for all zones; an older one is passed over, so that it only grows."""
+        for apex in self.apexes:
+            if apex.advance(serial):
+                self._compile_apex(apex)
+
+    def apex_of(self, name: bytes) -> Apex | None:
+        """The zone that the lower-case wire name `name` lies in; None when it is not ours."""
+        for apex in self.apexes:
+            origin = apex.origin
+            if name.endswith(origin):
+                cut = len(name) - len(origin)
+                at = 0
+                while at < cut:
+                    at += 1 + name[at]
+                if at == cut:  # else the origin's bytes stand in the middle of a label
+                    return apex
+        return None
+
+    def _forget_sources(self, owner: bytes) -> None:
+        for apex in self.apexes:
+            self.sources.pop(WHY + owner + apex.origin, None)
+
+    def _compile_apex(self, apex: Apex) -> None:
+        self._exchange(self._headers, apex.origin, apex.records(), [apex.origin, *apex.inner_names()])
+
+    def _exchange(self, parts: dict[bytes, _Part], part: bytes, records: list[RRset], owners: Iterable[bytes]) -> None:
+        old = parts.get(part)
+        keys = []
+        for rrset in records:
+            key = rrset.owner + rrset.rtype.to_bytes(2, "big") + _IN
+            answer = compile_answer(rrset, self.ttl)
+            if isinstance(answer, Long):
+                self.long[key] = answer
+                self.ready.pop(key, None)
+            else:
+                self.ready[key] = answer
+                if self.long:
+                    self.long.pop(key, None)
+            keys.append(key)
+        new = _Part(tuple(keys), tuple(dict.fromkeys((*owners, *(rrset.owner for rrset in records)))))
+        for owner in new.owners:
+            self._count(owner, 1)
+        if old is not None:
+            for key in set(old.keys).difference(keys):
+                self.ready.pop(key, None)
+                self.long.pop(key, None)
+            for owner in old.owners:
+                self._count(owner, -1)
+        parts[part] = new
+
+    def _count(self, owner: bytes, change: int) -> None:
+        names, tops = self.names, self._tops
+        name, at = owner, 0
+        while True:
+            count = names.get(name, 0) + change
+            if count:
+                names[name] = count
+            else:
+                del names[name]
+            if name in tops:
+                return
+            at += 1 + owner[at]
+            name = owner[at:]
