@@ -1,1 +1,1 @@
-"""The isthmus command, the one place that composes everything."""
+"""The `isthmus` command: the one place that composes controller, gateway and DNS."""

@@ -1,0 +1,158 @@
+"""Ask the controllers' admin API: HTTPS with the admin's client certificate, one address after the other."""
+
+import contextlib
+import http.client
+import json
+import socket
+import ssl
+from typing import Any, NamedTuple, TypeVar
+from urllib.parse import quote
+
+import click
+
+from isthmus_cli.home import AdminConfig, find_home, home_option, read_config
+from isthmus_core.errors import InvalidInput, IsthmusError, Refused, Unavailable
+
+T = TypeVar("T")
+
+controller_option = click.option(
+    "--controller",
+    envvar="ISTHMUS_CONTROLLER",
+    metavar="HOST:PORT[,...]",
+    default=None,
+    help="Controllers to ask instead of the configured ones.  [env: ISTHMUS_CONTROLLER]",
+)
+
+
+class Answer(NamedTuple):
+    """A successful answer: its JSON body and the address that gave it."""
+
+    body: Any
+    controller: str
+
+
+class AdminClient:
+    """A small blocking client: the CLI asks one question and ends."""
+
+    def __init__(self, config: AdminConfig, timeout: float = 5.0) -> None:
+        """`timeout` in seconds, for connecting and for each read."""
+        self._config = config
+        self._timeout = timeout
+        self._context = _context(config)
+
+    def get(self, *parts: str, **query: str) -> Any:
+        """The JSON at `/v1/<parts>`; raises Unavailable, Refused or InvalidInput with the controller's sentence."""
+        return self.ask("GET", *parts, query=query).body
+
+    def read(self, kind: type[T], *parts: str, **query: str) -> T:
+        """The same as a typed value; a controller of another version that answers otherwise is named."""
+        import msgspec
+
+        answer = self.ask("GET", *parts, query=query)
+        try:
+            return msgspec.convert(answer.body, kind)
+        except msgspec.ValidationError as error:
+            raise Unavailable(
+                f"{answer.controller} gave an answer that this version does not understand ({error})",
+                "Compare 'isthmus version' here with the controller's.",
+            ) from None
+
+    def ask(self, method: str, *parts: str, query: dict[str, str] | None = None, body: object = None) -> Answer:
+        """One request, to the first controller that can be reached."""
+        path = "/v1/" + "/".join(quote(part, safe="") for part in parts)
+        if query:
+            path += "?" + "&".join(f"{quote(k)}={quote(v, safe='')}" for k, v in query.items() if v)
+        failures: list[str] = []
+        for controller in self._config.controllers:
+            try:
+                return Answer(self._once(controller, method, path, body), controller)
+            except (OSError, http.client.HTTPException) as error:
+                failures.append(f"{controller}: {_reason(error)}")
+        raise Unavailable(
+            f"no controller answers ({'; '.join(failures)})",
+            "Start one with 'isthmus controller', or name another with --controller HOST:PORT.",
+        )
+
+    def _once(self, controller: str, method: str, path: str, body: object) -> object:
+        host, port = parse_address(controller, 15014)
+        connection = http.client.HTTPSConnection(host, port, timeout=self._timeout, context=self._context)
+        with contextlib.closing(connection):
+            raw = socket.create_connection((host, port), self._timeout)
+            try:
+                # The certificate names the controller's role, not its address, so that controllers can move.
+                connection.sock = self._context.wrap_socket(raw, server_hostname=self._config.server_name)
+            except BaseException:
+                raw.close()
+                raise
+            payload = None if body is None else json.dumps(body)
+            connection.request(method, path, payload, {"Content-Type": "application/json"} if payload else {})
+            answer = connection.getresponse()
+            text = answer.read()
+        if answer.status < 300:
+            return json.loads(text) if text else None
+        raise _error(answer.status, text)
+
+
+def parse_address(text: str, default_port: int) -> tuple[str, int]:
+    """`host`, `host:port`, `[v6]:port` or a https URL as (host, port); raises InvalidInput."""
+    bare = text.strip().removeprefix("https://").rstrip("/")
+    host, colon, port = bare.rpartition(":")
+    if not colon or bare.endswith("]"):
+        host, port = bare, str(default_port)
+    if not host or not port.isdigit() or not 1 <= int(port) <= 65535:
+        raise InvalidInput(f"{text!r} is not HOST:PORT", "Write it like 127.0.0.1:15014 or [::1]:15014.")
+    return host.strip("[]"), int(port)
+
+
+def admin_client(home: object, controller: str | None, timeout: float = 5.0) -> AdminClient:
+    """The client for `--home` and `--controller`."""
+    from pathlib import Path
+
+    config = read_config(find_home(home if isinstance(home, Path) else None))
+    if controller:
+        config = config._replace(controllers=tuple(c.strip() for c in controller.split(",") if c.strip()))
+    return AdminClient(config, timeout)
+
+
+def _context(config: AdminConfig) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    for path in (config.root, config.certificate, config.key):
+        if not path.is_file():
+            raise InvalidInput(f"{path} is missing", "It is written by 'isthmus init'; copy it from where that ran.")
+    try:
+        context.load_verify_locations(cafile=str(config.root))
+        context.load_cert_chain(str(config.certificate), str(config.key))
+    except (ssl.SSLError, OSError) as error:
+        raise InvalidInput(
+            f"the admin credential cannot be used: {_reason(error)}", f"Look at {config.certificate}."
+        ) from None
+    return context
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not of this federation ({error.verify_message})"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed ({error.reason or error})"
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return str(error) or type(error).__name__
+
+
+def _error(status: int, text: bytes) -> IsthmusError:
+    try:
+        body = json.loads(text)
+        sentence, mend = str(body["error"]), str(body.get("mend", ""))
+    except (ValueError, KeyError, TypeError):
+        sentence, mend = f"the controller answered {status} with no reason", "Look at the controller's log."
+    if status in (401, 403):
+        return Refused(sentence, mend)
+    if status >= 500:
+        return Unavailable(sentence, mend)
+    return InvalidInput(sentence, mend)
+
+
+__all__ = ["AdminClient", "Answer", "admin_client", "controller_option", "home_option", "parse_address"]

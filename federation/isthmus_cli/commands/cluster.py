@@ -1,0 +1,189 @@
+"""`isthmus cluster ...`: the members of the federation."""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from isthmus_cli.api import admin_client, controller_option
+from isthmus_cli.commands.status import STATES, cluster_row
+from isthmus_cli.home import find_home, home_option
+from isthmus_cli.output import output_option, paint, show, table
+from isthmus_core.errors import InvalidInput
+from isthmus_core.names import Locality, parse_cluster_id
+
+
+@click.group()
+def cluster() -> None:
+    """Register, join, list, drain and remove the clusters of the federation."""
+
+
+@cluster.command()
+@click.argument("name")
+@click.option(
+    "--locality", required=True, metavar="PROVIDER/REGION/ZONE", help="Where it runs, such as aws/eu-west-1/a."
+)
+@click.option("--network", default="", help="Clusters of one network reach each other's endpoints directly.")
+@click.option(
+    "--ttl", default=60, show_default=True, type=click.IntRange(1, 1440), help="Minutes until the token expires."
+)
+@click.option(
+    "--token-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the token there (0600), not to standard output.",
+)
+@home_option
+@controller_option
+def register(
+    name: str, locality: str, network: str, ttl: int, token_file: Path | None, home: Path | None, controller: str | None
+) -> None:
+    """Reserve NAME and print a one-time token with which that cluster can join.
+
+    The token is the only line on standard output, so that it can be redirected into a file.
+    """
+    parse_cluster_id(name)
+    Locality.parse(locality)
+    body = {"cluster": name, "locality": locality, "network": network, "ttl_minutes": ttl}
+    answer = admin_client(home, controller).ask("POST", "tokens", body=body).body
+    token = str(answer["token"])
+    if token_file:
+        descriptor = os.open(token_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(token + "\n")
+    else:
+        click.echo(token)
+    where = f"--token-file {token_file}" if token_file else "--token-file FILE"
+    click.echo(f"Registered {name} ({locality}). The token works once, within {ttl} minutes:", err=True)
+    click.echo(f"  isthmus cluster join {where}", err=True)
+
+
+@cluster.command()
+@click.option(
+    "--token-file", type=click.Path(path_type=Path, dir_okay=False), help="File with the token; - for standard input."
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where this cluster's keys go.  [default: <home>/clusters/<name>]",
+)
+@home_option
+def join(token_file: Path | None, data_dir: Path | None, home: Path | None) -> None:
+    """Join the federation with a token from 'isthmus cluster register'.
+
+    The token is read from --token-file, from ISTHMUS_TOKEN or from standard input, never from the command line,
+    where others could read it. The cluster's key is made here and never leaves.
+    """
+    from isthmus_gateway.join import join as join_federation
+    from isthmus_gateway.join import read_token
+
+    token = read_token(_token_text(token_file))
+    folder = data_dir or find_home(home) / "clusters" / token.cluster
+    joined = join_federation(token, folder)
+    (folder / "services").mkdir(exist_ok=True)
+    click.echo(f"Cluster {joined.id} joined {joined.domain} as {joined.locality}")
+    click.echo(f"  its key and certificates   {folder}")
+    click.echo(f"  its service documents      {folder / 'services'}")
+    click.echo(f"Next: run 'isthmus gateway --cluster {joined.id}'.")
+
+
+def _token_text(token_file: Path | None) -> str:
+    if token_file is not None and str(token_file) != "-":
+        try:
+            return token_file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not text"
+            raise InvalidInput(
+                f"the token file {token_file} cannot be read: {reason}", "Give the file that 'register' wrote."
+            ) from None
+    if token_file is None and (text := os.environ.get("ISTHMUS_TOKEN")):
+        return text.strip()
+    if token_file is None and sys.stdin.isatty():
+        raise InvalidInput("no token was given", "Use --token-file FILE, ISTHMUS_TOKEN, or standard input.")
+    return sys.stdin.read().strip()
+
+
+@cluster.command("list")
+@output_option
+@home_option
+@controller_option
+def list_clusters(output: str, home: Path | None, controller: str | None) -> None:
+    """List the clusters with their place and state."""
+    from isthmus_controller.admin.values import Clusters
+
+    found = admin_client(home, controller).read(Clusters, "clusters").clusters
+
+    def as_table() -> str:
+        if not found:
+            return "No cluster is registered. Start with: isthmus cluster register NAME --locality provider/region/zone"
+        head = ("CLUSTER", "STATE", "LOCALITY", "GATEWAYS", "SERVICES", "SEEN")
+        return table(head, [cluster_row(c, int(time.time() * 1000)) for c in found])
+
+    show(found, output, as_table)
+
+
+@cluster.command("show")
+@click.argument("name")
+@output_option
+@home_option
+@controller_option
+def show_cluster(name: str, output: str, home: Path | None, controller: str | None) -> None:
+    """Show one cluster with its gateways and exports."""
+    from isthmus_controller.admin.values import ClusterView
+
+    one = admin_client(home, controller).read(ClusterView, "clusters", parse_cluster_id(name))
+
+    def as_table() -> str:
+        rows = [
+            ("cluster", one.id),
+            ("state", paint(one.state, STATES.get(one.state, "red"))),
+            ("locality", one.locality),
+            ("network", one.network or "-"),
+            ("trust domain", one.trust_domain),
+            ("certificate", f"SHA-256 {one.certificate_fingerprint}"),
+        ]
+        for gateway in one.gateways:
+            word = paint("connected", "green") if gateway.connected else paint("not connected", "yellow")
+            rows.append(("gateway", f"{gateway.id}  {gateway.address}:{gateway.port}  {gateway.version}  {word}"))
+        rows += [("exports", service) for service in one.exports]
+        return "\n".join(f"{key:<14}{value}" for key, value in rows)
+
+    show(one, output, as_table)
+
+
+@cluster.command()
+@click.argument("name")
+@home_option
+@controller_option
+def drain(name: str, home: Path | None, controller: str | None) -> None:
+    """Send no new traffic to NAME; its own clients still reach it as their last resort."""
+    admin_client(home, controller).ask("POST", "clusters", name, "drain")
+    click.echo(
+        f"{name} is draining: other clusters send it no new traffic. Take it back with: isthmus cluster undrain {name}"
+    )
+
+
+@cluster.command()
+@click.argument("name")
+@home_option
+@controller_option
+def undrain(name: str, home: Path | None, controller: str | None) -> None:
+    """Let traffic go to NAME again."""
+    admin_client(home, controller).ask("POST", "clusters", name, "undrain")
+    click.echo(f"{name} takes traffic again.")
+
+
+@cluster.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@home_option
+@controller_option
+def remove(name: str, yes: bool, home: Path | None, controller: str | None) -> None:
+    """Take NAME out of the federation, with all that it exports."""
+    client = admin_client(home, controller)
+    client.get("clusters", name)
+    if not yes:
+        click.confirm(f"Remove {name} and everything that it exports from the federation?", abort=True, err=True)
+    client.ask("DELETE", "clusters", name)
+    click.echo(f"Removed {name}. It can come back with a new token: isthmus cluster register {name} --locality ...")

@@ -1,0 +1,138 @@
+"""`isthmus demo`: the whole product on one machine, with real parts and real numbers."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import click
+
+from isthmus_cli.output import paint, show
+from isthmus_core.errors import InvalidInput
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="End after the story even on a terminal.")
+@click.option(
+    "--output",
+    "-o",
+    type=click.Choice(("table", "json", "yaml")),
+    default="table",
+    show_default=True,
+    help="How to print the result.",
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Empty folder for its files.  [default: a new temporary one]",
+)
+def demo(once: bool, output: str, data_dir: Path | None) -> None:
+    """Run three clusters on this machine: they join, share services, fail and recover, under a steady load.
+
+    Needs no root and touches only loopback addresses. On a terminal the federation stays up afterwards for you to
+    try; Ctrl-C ends it. The exit status is 1 when a request was lost or an answer was wrong.
+    """
+    stay = not once and output == "table" and sys.stdout.isatty() and sys.stdin.isatty()
+    sys.exit(asyncio.run(_demo(stay, output, _folder(data_dir))))
+
+
+def _folder(data_dir: Path | None) -> Path:
+    if data_dir is None:
+        return Path(tempfile.mkdtemp(prefix="isthmus-demo-"))
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        if any(data_dir.iterdir()):
+            raise InvalidInput(f"{data_dir} is not empty", "Give the demo an empty folder, or none.")
+        (data_dir / ".isthmus-demo").touch()
+    except OSError as error:
+        raise InvalidInput(
+            f"{data_dir} cannot be used: {error.strerror}", "Give the demo a folder that you may write to."
+        ) from None
+    return data_dir.absolute()
+
+
+async def _demo(stay: bool, output: str, folder: Path) -> int:
+    from isthmus_cli.demo.story import Story
+    from isthmus_cli.demo.world import World
+
+    begun = time.monotonic()
+    tty = sys.stdout if output == "table" else sys.stderr
+
+    def say(text: str) -> None:
+        mark = " " * 8 if text.startswith("    ") else paint(f"{time.monotonic() - begun:6.1f}s ", "cyan")
+        click.echo(f"{mark}{text}", file=tty)
+
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, _cancel, task)
+    say(f"Isthmus demo. Its files are in {folder}")
+    world = World(folder)
+    story = Story(world, say)
+    try:
+        await story.tell()
+        story.report.seconds = round(time.monotonic() - begun, 1)
+        _finish(story, output)
+        if stay:
+            _invite(world)
+            await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        say("Stopping everything.")
+        if not story.report.seconds:
+            return 130
+    finally:
+        with contextlib.suppress(asyncio.CancelledError):
+            await world.stop()
+        say(f"Everything is stopped; its files stay in {folder}")
+    return 0 if story.report.good else 1
+
+
+def _cancel(task: "asyncio.Task[int] | None") -> None:
+    if task is not None:
+        task.cancel()
+
+
+def _finish(story: object, output: str) -> None:
+    from isthmus_cli.demo.story import Story
+
+    assert isinstance(story, Story)
+    report = story.report
+
+    def as_table() -> str:
+        rows = "\n".join(f"  {name:<20}{ms:8.0f} ms" for name, ms in report.failover_ms.items())
+        verdict = paint("no request was lost, no answer was wrong", "green", bold=True)
+        if not report.good:
+            first = "\n".join(f"  {line}" for line in report.errors)
+            verdict = (
+                paint(f"{report.lost} lost, {report.dns_wrong} wrong DNS answers", "red", bold=True) + f"\n{first}"
+            )
+        return (
+            f"\n{report.clusters} clusters, {report.services} services, {report.requests} requests, "
+            f"{report.dns_queries} DNS queries in {report.seconds} s: {verdict}\n"
+            f"The longest that any request waited for its answer, by fault:\n{rows}"
+        )
+
+    show(report, output, as_table)
+
+
+def _invite(world: object) -> None:
+    from isthmus_cli.demo.story import ECHO
+    from isthmus_cli.demo.world import DNS_PORT, SERVICE_PORT, World
+
+    assert isinstance(world, World)
+    near, second, _ = world.places
+    command = f"{os.path.relpath(Path(sys.executable).parent)}/isthmus"
+    click.echo("\nThe federation stays up until you press Ctrl-C. In another terminal:\n")
+    click.echo(f"  export ISTHMUS_HOME={world.home}\n")
+    for line in (
+        f"{command} status --watch",
+        f"{command} explain shop/echo --from {near.name}",
+        f"{command} cluster drain {second.name}",
+        f"dig @{near.dns} -p {DNS_PORT} {ECHO}",
+        f"curl http://$(dig @{near.dns} -p {DNS_PORT} {ECHO} +short):{SERVICE_PORT}/",
+    ):
+        click.echo(f"  {line}")

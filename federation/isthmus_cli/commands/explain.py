@@ -1,0 +1,61 @@
+"""`isthmus explain`: why traffic for a service goes where it goes."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from isthmus_cli.api import admin_client, controller_option
+from isthmus_cli.home import home_option
+from isthmus_cli.output import output_option, paint, show, table
+from isthmus_core.names import ServiceName, parse_cluster_id
+
+if TYPE_CHECKING:
+    from isthmus_controller.admin.values import Explanation, TargetView
+
+
+@click.command()
+@click.argument("service")
+@click.option("--from", "from_cluster", required=True, metavar="CLUSTER", help="The cluster whose clients ask.")
+@output_option
+@home_option
+@controller_option
+def explain(service: str, from_cluster: str, output: str, home: Path | None, controller: str | None) -> None:
+    """Say which clusters get the traffic for SERVICE (<namespace>/<name>) from CLUSTER, in which order, and why.
+
+    Every cluster that exports the service is listed, the chosen and the others, each with its reason.
+    """
+    from isthmus_controller.admin.values import Explanation
+
+    name = ServiceName.parse(service)
+    query = {"from": parse_cluster_id(from_cluster)}
+    told = admin_client(home, controller).read(Explanation, "explain", name.namespace, name.name, **query)
+    show(told, output, lambda: _as_text(told))
+
+
+def _as_text(told: "Explanation") -> str:
+    rows = []
+    for one in told.candidates:
+        tier = "-" if one.tier is None else str(one.tier)
+        if not one.chosen:
+            word = paint("not used", "red")
+        elif one.tier == 0:
+            word = paint("first choice", "green")
+        else:
+            word = paint("when tier " + str((one.tier or 1) - 1) + " fails", "yellow")
+        rows.append([tier, one.cluster, one.locality, f"{one.ready}/{one.total}", word, one.why])
+    text = f"Traffic for {told.service} from {told.from_cluster}:\n\n"
+    text += table(("TIER", "CLUSTER", "LOCALITY", "READY", "USED", "WHY"), rows)
+    shared = {len(port.tiers) for port in told.ports}
+    if len(shared) > 1 or 0 in shared:
+        text += "\n\n" + "\n".join(
+            f"port {port.name or port.port}: " + (_tiers(port.tiers) or paint("nobody can serve it", "red"))
+            for port in told.ports
+        )
+    return text
+
+
+def _tiers(tiers: "list[list[TargetView]]") -> str:
+    return ", then ".join(
+        " and ".join(f"{target.cluster} (weight {target.weight})" for target in tier) for tier in tiers
+    )

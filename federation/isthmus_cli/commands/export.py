@@ -1,0 +1,112 @@
+"""`isthmus export` and `isthmus unexport`: write or remove a ServiceExport beside a cluster's services."""
+
+import os
+from pathlib import Path
+
+import click
+
+from isthmus_cli.home import cluster_folder, find_home, home_option
+from isthmus_core.errors import InvalidInput
+from isthmus_core.names import ServiceName
+
+_DOCUMENT = """\
+# Written by 'isthmus export'; 'isthmus unexport {service}' removes it.
+apiVersion: multicluster.x-k8s.io/v1beta1
+kind: ServiceExport
+metadata:
+  namespace: {namespace}
+  name: {name}
+"""
+
+_services_option = click.option(
+    "--services",
+    envvar="ISTHMUS_GATEWAY_SERVICES",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder with the cluster's documents.  [default: that of --cluster]",
+)
+_cluster_option = click.option("--cluster", help="Cluster that joined from this machine.  [default: the only one]")
+
+
+@click.command()
+@click.argument("service")
+@_services_option
+@_cluster_option
+@home_option
+def export(service: str, services: Path | None, cluster: str | None, home: Path | None) -> None:
+    """Offer SERVICE (<namespace>/<name>) of this cluster to all others, under the same name.
+
+    Writes a ServiceExport document into the folder that the gateway watches.
+    """
+    name = ServiceName.parse(service)
+    folder = _folder(services, cluster, home)
+    known, exported = _read(folder)
+    if name not in known:
+        there = ", ".join(sorted(map(str, known))) or "none"
+        raise InvalidInput(
+            f"no Service {name} is described in {folder} (there: {there})",
+            "Describe it there first: see docs/services-files.md.",
+        )
+    if name in exported:
+        click.echo(f"{name} is exported already, by {exported[name].name}.")
+        return
+    path = _path(folder, name)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(_DOCUMENT.format(service=name, namespace=name.namespace, name=name.name), encoding="utf-8")
+    os.replace(temporary, path)
+    click.echo(f"Exported {name}: {path}")
+    click.echo(f"Every cluster now finds it at {name.host()}")
+
+
+@click.command()
+@click.argument("service")
+@_services_option
+@_cluster_option
+@home_option
+def unexport(service: str, services: Path | None, cluster: str | None, home: Path | None) -> None:
+    """Take SERVICE (<namespace>/<name>) of this cluster back; other clusters that export it go on."""
+    name = ServiceName.parse(service)
+    folder = _folder(services, cluster, home)
+    _, exported = _read(folder)
+    if name not in exported:
+        raise InvalidInput(f"{name} is not exported by {folder}", "See what is: isthmus services.")
+    if exported[name] != _path(folder, name):
+        raise InvalidInput(
+            f"{name} is exported by a document of your own, {exported[name]}",
+            "Remove the ServiceExport from that file.",
+        )
+    exported[name].unlink()
+    click.echo(f"Took {name} back: removed {exported[name]}")
+
+
+def _folder(services: Path | None, cluster: str | None, home: Path | None) -> Path:
+    folder = services or cluster_folder(find_home(home), cluster) / "services"
+    if not folder.is_dir():
+        raise InvalidInput(f"there is no folder {folder}", "Give the folder that the gateway watches with --services.")
+    return folder
+
+
+def _path(folder: Path, name: ServiceName) -> Path:
+    return folder / f"{name.namespace}.{name.name}.export.yaml"
+
+
+def _read(folder: Path) -> tuple[set[ServiceName], dict[ServiceName, Path]]:
+    """Names of the services that are described, and of those exported with the file that does it."""
+    import yaml
+
+    known: set[ServiceName] = set()
+    exported: dict[ServiceName, Path] = {}
+    for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
+        try:
+            documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
+        except (yaml.YAMLError, UnicodeDecodeError, OSError):
+            continue  # the gateway names the bad file; here only the others count
+        for document in documents:
+            metadata = document.get("metadata") if isinstance(document, dict) else None
+            if not isinstance(metadata, dict):
+                continue
+            name = ServiceName(str(metadata.get("namespace", "default")), str(metadata.get("name", "")))
+            if document.get("kind") == "Service":
+                known.add(name)
+            elif document.get("kind") == "ServiceExport":
+                exported[name] = path
+    return known, exported

@@ -1,0 +1,109 @@
+"""`isthmus services` and `isthmus endpoints`: what the federation offers, and who is behind it."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from isthmus_cli.api import admin_client, controller_option
+from isthmus_cli.home import home_option
+from isthmus_cli.output import age, output_option, paint, show, table
+from isthmus_core.names import ServiceName
+
+if TYPE_CHECKING:
+    from isthmus_controller.admin.values import CapacityView, PortView, ServiceView
+
+
+@click.group(invoke_without_command=True)
+@output_option
+@home_option
+@controller_option
+@click.pass_context
+def services(ctx: click.Context, output: str, home: Path | None, controller: str | None) -> None:
+    """List the services of the federation; 'services show SERVICE' tells all about one."""
+    if ctx.invoked_subcommand is not None:
+        return
+    from isthmus_controller.admin.values import Services
+
+    found = admin_client(home, controller).read(Services, "services").services
+
+    def as_table() -> str:
+        if not found:
+            return "No service is exported yet. Offer one with: isthmus export NAMESPACE/SERVICE --cluster CLUSTER"
+        head = ("SERVICE", "TYPE", "PORTS", "CLUSTERS", "READY", "CONFLICTS")
+        return table(head, [_row(service) for service in found])
+
+    show(found, output, as_table)
+
+
+@services.command("show")
+@click.argument("service")
+@output_option
+@home_option
+@controller_option
+def show_service(service: str, output: str, home: Path | None, controller: str | None) -> None:
+    """Show one service (<namespace>/<name>): its name, ports, clusters and conflicts."""
+    from isthmus_controller.admin.values import ServiceView
+
+    name = ServiceName.parse(service)
+    one = admin_client(home, controller).read(ServiceView, "services", name.namespace, name.name)
+
+    def as_table() -> str:
+        lines = [f"{'service':<12}{one.service}", f"{'name':<12}{one.host}", f"{'type':<12}{one.type}"]
+        lines += [f"{'port':<12}{_port(port)} ({port.app_protocol})" for port in one.ports]
+        lines += [f"{'conflict':<12}{paint(c.reason, 'yellow')}: {c.message}" for c in one.conflicts]
+        head = ("CLUSTER", "STATE", "PORTS", "READY")
+        rows = [[e.cluster, e.state, ",".join(e.ports) or "-", f"{e.ready}/{e.total}"] for e in one.exporters]
+        return "\n".join([*lines, "", table(head, rows)])
+
+    show(one, output, as_table)
+
+
+@click.command()
+@click.argument("service", required=False)
+@output_option
+@home_option
+@controller_option
+def endpoints(service: str | None, output: str, home: Path | None, controller: str | None) -> None:
+    """Show how much of each service (or of SERVICE) is healthy, by cluster and zone."""
+    from isthmus_controller.admin.values import Endpoints
+
+    query = {"service": str(ServiceName.parse(service))} if service else {}
+    found = admin_client(home, controller).read(Endpoints, "endpoints", **query).endpoints
+
+    def as_table() -> str:
+        if not found:
+            return "No cluster has told of any endpoint yet."
+        return table(("SERVICE", "CLUSTER", "STATE", "LOCALITY", "READY", "CHANGED"), [_capacity(one) for one in found])
+
+    show(found, output, as_table)
+
+
+def _row(service: "ServiceView") -> list[str]:
+    ready = f"{service.ready}/{service.total}"
+    return [
+        service.service,
+        service.type,
+        ",".join(_port(port) for port in service.ports),
+        ",".join(exporter.cluster for exporter in service.exporters),
+        paint(ready, "green" if service.ready == service.total else "yellow" if service.ready else "red"),
+        ",".join(conflict.reason for conflict in service.conflicts) or "-",
+    ]
+
+
+def _capacity(one: "CapacityView") -> list[str]:
+    seconds = time.time() - one.observed_at_ms / 1000 if one.observed_at_ms else None
+    ready = f"{one.ready}/{one.total}"
+    return [
+        one.service,
+        one.cluster,
+        one.state,
+        one.locality,
+        paint(ready, "green" if one.ready == one.total else "yellow" if one.ready else "red"),
+        "-" if seconds is None else f"{age(seconds)} ago",
+    ]
+
+
+def _port(port: "PortView") -> str:
+    return (f"{port.name}:" if port.name else "") + f"{port.port}/{port.protocol}"

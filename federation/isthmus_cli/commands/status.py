@@ -1,0 +1,99 @@
+"""`isthmus status`: the federation at a glance."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from isthmus_cli.api import AdminClient, admin_client, controller_option
+from isthmus_cli.home import home_option
+from isthmus_cli.output import age, output_option, paint, show, table
+from isthmus_core.errors import Unavailable
+
+if TYPE_CHECKING:
+    from isthmus_controller.admin.values import ClusterView, Status
+
+STATES = {"healthy": "green", "control-lost": "yellow", "draining": "yellow", "waiting": "yellow"}
+
+
+@click.command()
+@click.option("--watch", "-w", is_flag=True, help="Go on and show every change until Ctrl-C.")
+@output_option
+@home_option
+@controller_option
+def status(watch: bool, output: str, home: Path | None, controller: str | None) -> None:
+    """Show clusters, services, conflicts, controllers and etcd.
+
+    The exit status is 1 when something needs a person: a cluster that lost its controllers, an unhealthy etcd.
+    """
+    client = admin_client(home, controller, timeout=40.0 if watch else 5.0)
+    if watch:
+        _watch(client, output)
+        return
+    now = _read(client)
+    show(now, output, lambda: _as_text(now))
+    if not _well(now):
+        raise SystemExit(1)
+
+
+def _read(client: AdminClient, **query: str) -> "Status":
+    from isthmus_controller.admin.values import Status
+
+    return client.read(Status, "status", **query)
+
+
+def _watch(client: AdminClient, output: str) -> None:
+    revision = ""
+    while True:
+        try:
+            now = _read(client, wait=revision, timeout="30") if revision else _read(client)
+        except Unavailable as error:
+            click.echo(paint(f"{error.sentence}; asking again", "red"), err=True)
+            time.sleep(1)
+            continue
+        if str(now.revision) == revision:
+            continue
+        revision = str(now.revision)
+        if output == "table":
+            click.clear()
+        show(now, output, lambda now=now: _as_text(now))  # type: ignore[misc]  # bound early on purpose
+
+
+def _well(now: "Status") -> bool:
+    lost = any(c.state == "control-lost" for c in now.clusters)
+    return now.ready and not lost and all(member.healthy for member in now.etcd)
+
+
+def _as_text(now: "Status") -> str:
+    ready = paint("ready", "green") if now.ready else paint("not ready", "red")
+    lines = [f"Federation {now.federation} ({now.domain}), controller {now.version}: {ready}"]
+    lines += [paint(f"  missing: {part}: {why}", "red") for part, why in now.missing.items()]
+    lines += [paint(f"  warning: {part}: {why}", "yellow") for part, why in now.warnings.items()]
+    if now.clusters:
+        head = ("CLUSTER", "STATE", "LOCALITY", "GATEWAYS", "SERVICES", "SEEN")
+        lines += ["", table(head, [cluster_row(c, now.time_ms) for c in now.clusters])]
+    else:
+        lines += [
+            "",
+            "No cluster is registered. Start with: isthmus cluster register NAME --locality provider/region/zone",
+        ]
+    lines += ["", f"{now.services} services, {now.exports} exports, {len(now.conflicts)} conflicts"]
+    lines += [paint(f"  {c.service}: {c.reason}: {c.message}", "yellow") for c in now.conflicts]
+    lines += [paint(f"  unreadable: {q.key}: {q.reason}", "red") for q in now.quarantined]
+    for member in now.etcd:
+        word = paint("healthy", "green") if member.healthy else paint(member.problem or "unhealthy", "red")
+        size = f"{member.size_bytes / 1e6:.1f} MB" if member.healthy else "-"
+        lines.append(f"etcd {member.address} {member.version}: {word}, {size}{', leader' if member.leader else ''}")
+    for replica in now.replicas:
+        lines.append(f"controller {replica.id} at {replica.admin}{' (this one)' if replica.self else ''}")
+    return "\n".join(lines)
+
+
+def cluster_row(c: "ClusterView", now_ms: int) -> list[str]:
+    """One cluster as a row of a table."""
+    since = (now_ms - c.session_since_ms) / 1000 if c.session_since_ms else None
+    seen = "never" if since is None else "now" if c.session_held else f"{age(since)} ago"
+    connected = sum(1 for gateway in c.gateways if gateway.connected)
+    gateways = f"{connected}/{len(c.gateways)}"
+    return [c.id, paint(c.state, STATES.get(c.state, "red")), c.locality, gateways, str(c.services), seen]

@@ -1,0 +1,36 @@
+"""The service documents of the demo's clusters, as a person would write them."""
+
+from pathlib import Path
+
+from isthmus_cli.demo.world import GREETER_PORT, SERVICE_PORT, Place
+
+_ECHO = """\
+apiVersion: v1
+kind: Service
+metadata: {{ namespace: shop, name: echo }}
+spec:
+  ports:
+  - {{ name: http, port: {port} }}
+  endpoints:
+  - address: {address}
+  healthCheck:
+    http: {{ path: / }}
+"""
+
+_GREETER = """\
+apiVersion: v1
+kind: Service
+metadata: {{ namespace: shop, name: greeter }}
+spec:
+  ports:
+  - {{ name: tcp, port: {port} }}
+  endpoints:
+  - address: {address}
+"""
+
+
+def write_documents(folder: Path, place: Place) -> None:
+    """Describe the samples of `place`: the HTTP echo and the TCP greeter."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "echo.yaml").write_text(_ECHO.format(port=SERVICE_PORT, address=place.sample), encoding="utf-8")
+    (folder / "greeter.yaml").write_text(_GREETER.format(port=GREETER_PORT, address=place.sample), encoding="utf-8")

@@ -1,0 +1,116 @@
+"""A steady open-loop load that remembers who answered when, and counts what was lost."""
+
+import asyncio
+import time
+from collections import Counter
+from typing import NamedTuple
+
+
+class Seen(NamedTuple):
+    """One request: when it was due and when it was answered (monotonic seconds), and by whom; '' when lost."""
+
+    due: float
+    answered: float
+    by: str
+    error: str = ""
+
+
+class Load:
+    """Sends requests at a fixed rate whatever the answers do (open loop), each within a deadline."""
+
+    def __init__(self, name: str, host: str, port: int, rate: float, deadline: float = 5.0) -> None:
+        """`rate` in requests a second, `deadline` in seconds for each."""
+        self.name = name
+        self.seen: list[Seen] = []
+        self._address = (host, port)
+        self._rate = rate
+        self._deadline = deadline
+        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+
+    async def run(self) -> None:
+        """Go on until cancelled; requests under way are answered first."""
+        start, number = time.monotonic(), 0
+        async with asyncio.TaskGroup() as group:
+            try:
+                while True:
+                    due = start + number / self._rate
+                    await asyncio.sleep(max(due - time.monotonic(), 0))
+                    group.create_task(self._one(due), name=f"request {number}")
+                    number += 1
+            except asyncio.CancelledError:
+                pass  # stop sending; the group waits for the answers that are still due
+        for _, writer in self._idle:
+            writer.close()
+
+    @property
+    def lost(self) -> list[Seen]:
+        """The requests without an answer."""
+        return [one for one in self.seen if not one.by]
+
+    def answered_by(self, since: float, until: float = float("inf")) -> Counter[str]:
+        """How many answers each sample gave to requests due in a span."""
+        return Counter(one.by for one in self.seen if since <= one.due < until and one.by)
+
+    def first_by_other(self, fault: float, victim: str) -> float | None:
+        """Milliseconds from `fault` to the first answer, to a request due after it, that did not come from `victim`."""
+        times = [one.answered for one in self.seen if one.due >= fault and one.by and not one.by.startswith(victim)]
+        return (min(times) - fault) * 1000 if times else None
+
+    def slowest(self, since: float, until: float) -> float:
+        """The longest time to an answer among requests due in a span, in milliseconds."""
+        return max(((one.answered - one.due) * 1000 for one in self.seen if since <= one.due < until), default=0.0)
+
+    async def _one(self, due: float) -> None:
+        try:
+            async with asyncio.timeout(self._deadline):
+                by = await self._ask()
+            self.seen.append(Seen(due, time.monotonic(), by))
+        except (OSError, EOFError, ValueError, TimeoutError) as error:
+            self.seen.append(Seen(due, time.monotonic(), "", f"{type(error).__name__}: {error}"))
+
+    async def _ask(self) -> str:
+        raise NotImplementedError  # abstract: HttpLoad and TcpLoad say how
+
+
+class HttpLoad(Load):
+    """GET / over kept-alive connections, as an HTTP client with a pool does."""
+
+    async def _ask(self) -> str:
+        reader, writer = self._idle.pop() if self._idle else await asyncio.open_connection(*self._address)
+        writer.write(b"GET / HTTP/1.1\r\nHost: echo\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
+        lines = head.split(b"\r\n")
+        if lines[0].split()[1] != b"200":
+            writer.close()
+            raise ValueError(lines[0].decode())
+        length = next(int(line.split(b":")[1]) for line in lines if line.lower().startswith(b"content-length"))
+        body = await reader.readexactly(length)
+        self._idle.append((reader, writer))
+        return body.decode()
+
+
+class TcpLoad(Load):
+    """A new TCP connection for every greeting; like most clients, it connects once more when the first one breaks."""
+
+    def __init__(self, name: str, host: str, port: int, rate: float, deadline: float = 5.0) -> None:
+        super().__init__(name, host, port, rate, deadline)
+        self.reconnected = 0
+
+    async def _ask(self) -> str:
+        try:
+            async with asyncio.timeout(self._deadline / 2):
+                return await self._greet()
+        except (OSError, EOFError, ValueError, TimeoutError):
+            self.reconnected += 1
+            return await self._greet()
+
+    async def _greet(self) -> str:
+        reader, writer = await asyncio.open_connection(*self._address)
+        try:
+            writer.write(b"isthmus\n")
+            line = (await reader.readline()).decode().strip()
+            if not line.startswith("hello isthmus, this is "):
+                raise ValueError(f"a broken greeting: {line!r}")
+            return line.rpartition(" ")[2]
+        finally:
+            writer.close()

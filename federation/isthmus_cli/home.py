@@ -1,0 +1,124 @@
+"""Where a person's federation lives on disk: one folder, with the configuration of the CLI in it."""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+
+from isthmus_core.errors import InvalidInput
+
+CONFIG_NAME = "config.toml"
+
+home_option = click.option(
+    "--home",
+    envvar="ISTHMUS_HOME",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=None,
+    help="Folder of this federation's files.  [env: ISTHMUS_HOME; default: ~/.isthmus]",
+)
+
+
+class AdminConfig(NamedTuple):
+    """How the CLI reaches the admin API: addresses in turn, and the files that prove who asks."""
+
+    controllers: tuple[str, ...]
+    server_name: str
+    root: Path
+    certificate: Path
+    key: Path
+
+
+def find_home(home: Path | None) -> Path:
+    """The given folder, or `~/.isthmus`."""
+    return (home or Path(os.path.expanduser("~")) / ".isthmus").absolute()
+
+
+def controller_folder(home: Path) -> Path:
+    """Where the controller keeps the root, its own authority and the embedded etcd."""
+    return home / "controller"
+
+
+def cluster_folder(home: Path, cluster: str | None) -> Path:
+    """The folder of a cluster that joined from this machine; the only one when none is named."""
+    clusters = home / "clusters"
+    if cluster:
+        folder = clusters / cluster
+        if not folder.is_dir():
+            known = ", ".join(sorted(p.name for p in clusters.glob("*") if p.is_dir())) or "none yet"
+            raise InvalidInput(
+                f"no cluster {cluster!r} has joined from {home} (there: {known})",
+                f"Run 'isthmus cluster join --token-file FILE' with a token for {cluster}.",
+            )
+        return folder
+    found = sorted(p for p in clusters.glob("*") if p.is_dir())
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise InvalidInput(
+            f"no cluster has joined from {home}",
+            "Run 'isthmus cluster join --token-file FILE' first, or give --data-dir.",
+        )
+    raise InvalidInput(f"{len(found)} clusters have joined from {home}", f"Say which: --cluster {found[0].name}.")
+
+
+def write_config(home: Path, config: AdminConfig) -> Path:
+    """Write the CLI's configuration as TOML; paths below `home` are written relative to it."""
+
+    def shown(path: Path) -> str:
+        return str(path.relative_to(home)) if path.is_relative_to(home) else str(path)
+
+    text = "\n".join(
+        [
+            "# How the isthmus command reaches its controllers. ISTHMUS_CONTROLLER and --controller take precedence.",
+            f"controllers = [{', '.join(_quoted(c) for c in config.controllers)}]",
+            f"server_name = {_quoted(config.server_name)}",
+            f"root = {_quoted(shown(config.root))}",
+            f"certificate = {_quoted(shown(config.certificate))}",
+            f"key = {_quoted(shown(config.key))}",
+            "",
+        ]
+    )
+    path = home / CONFIG_NAME
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def read_config(home: Path) -> AdminConfig:
+    """The CLI's configuration; raises InvalidInput when there is none or it cannot be used."""
+    import tomllib
+
+    path = home / CONFIG_NAME
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InvalidInput(
+            f"there is no federation in {home}",
+            "Run 'isthmus init --domain DOMAIN' there, or point --home at its folder.",
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidInput(
+            f"{path} is not valid TOML: {error}", "Mend that line or run 'isthmus init' again."
+        ) from None
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {error.strerror}") from None
+    wanted = {"controllers", "server_name", "root", "certificate", "key"}
+    if missing := sorted(wanted - raw.keys()):
+        raise InvalidInput(f"{path} does not say {', '.join(missing)}", "Compare it with docs/reference.md.")
+    if unknown := sorted(raw.keys() - wanted):
+        raise InvalidInput(f"{path} has an unknown entry {unknown[0]!r}", f"It may hold {', '.join(sorted(wanted))}.")
+    if not isinstance(raw["controllers"], list) or not all(isinstance(c, str) for c in raw["controllers"]):
+        raise InvalidInput(f"{path}: controllers must be a list of host:port texts")
+    return AdminConfig(
+        controllers=tuple(raw["controllers"]),
+        server_name=str(raw["server_name"]),
+        root=home / str(raw["root"]),
+        certificate=home / str(raw["certificate"]),
+        key=home / str(raw["key"]),
+    )
+
+
+def _quoted(text: str) -> str:
+    import json
+
+    return json.dumps(text)  # a TOML basic string is written as a JSON string (TOML 1.0, "String")

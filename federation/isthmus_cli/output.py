@@ -1,0 +1,66 @@
+"""Show values as a table, as JSON or as YAML; colour only where a person looks."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+FORMATS = ("table", "json", "yaml")
+
+output_option = click.option(
+    "--output",
+    "-o",
+    type=click.Choice(FORMATS),
+    default="table",
+    show_default=True,
+    envvar="ISTHMUS_OUTPUT",
+    help="How to print the answer.",
+)
+
+
+def paint(text: str, colour: str, bold: bool = False) -> str:
+    """`text` in a colour when standard output is a terminal and NO_COLOR is not set (no-color.org)."""
+    if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
+        return text
+    return click.style(text, fg=colour, bold=bold)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Rows under their heads, columns aligned by what is visible; rows may carry colour."""
+    visible = [[click.unstyle(cell) for cell in row] for row in rows]
+    widths = [max([len(title), *(len(row[i]) for row in visible)]) for i, title in enumerate(head)]
+    lines = ["  ".join(title.ljust(width) for title, width in zip(head, widths, strict=True)).rstrip()]
+    for row, bare in zip(rows, visible, strict=True):
+        cells = (cell + " " * (width - len(text)) for cell, text, width in zip(row, bare, widths, strict=True))
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def show(value: Any, output: str, as_table: Callable[[], str]) -> None:
+    """Print `value` in the wanted format; `as_table` makes the text for people."""
+    if output == "table":
+        click.echo(as_table())
+        return
+    import msgspec
+
+    built = msgspec.to_builtins(value, str_keys=True)
+    if output == "json":
+        import json
+
+        click.echo(json.dumps(built, indent=2))
+    else:
+        import yaml
+
+        click.echo(yaml.safe_dump(built, sort_keys=False, allow_unicode=True), nl=False)
+
+
+def age(seconds: float | None) -> str:
+    """A duration as people write it: `3 s`, `12 min`, `4 h`, `9 d`; `-` for none."""
+    if seconds is None:
+        return "-"
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"

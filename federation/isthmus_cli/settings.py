@@ -1,0 +1,245 @@
+"""Settings of the long-running commands: one definition gives flags, ISTHMUS_* variables, a file and the reference."""
+
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, TypeVar
+
+import click
+from pydantic import Field, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from isthmus_core.errors import InvalidInput
+
+LogLevel = typing.Literal["debug", "info", "warning", "error"]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class Options(BaseSettings):
+    """Base: flags come first, then the environment, then the file, then the defaults written here."""
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True, env_ignore_empty=True)
+    section: ClassVar[str]
+    file: ClassVar[Path | None] = None
+
+    log_level: LogLevel = Field("info", description="How much to log.")
+    log_format: typing.Literal["auto", "console", "json"] = Field(
+        "auto", description="Log lines for people or for machines; auto decides by the terminal."
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, environment, file."""
+        sources: list[PydanticBaseSettingsSource] = [init_settings, env_settings]
+        if cls.file is not None:
+            sources.append(_Section(settings_cls, cls.file, cls.section))
+        return tuple(sources)
+
+
+class _Section(TomlConfigSettingsSource):
+    """One table of the configuration file."""
+
+    def __init__(self, settings_cls: type[BaseSettings], path: Path, section: str) -> None:
+        self._section = section
+        super().__init__(settings_cls, path)
+
+    def _read_file(self, file_path: Any) -> dict[str, Any]:  # the library's own type for it is private
+        content = super()._read_file(file_path)
+        if unknown := sorted(content.keys() - {"controller", "gateway", "dns"}):
+            raise InvalidInput(
+                f"{file_path} has an unknown table [{unknown[0]}]", "Known are [controller], [gateway] and [dns]."
+            )
+        section = content.get(self._section, {})
+        return {str(k).replace("-", "_"): v for k, v in section.items()}
+
+
+SomeOptions = TypeVar("SomeOptions", bound=Options)
+
+
+class ControllerOptions(Options):
+    """`isthmus controller`."""
+
+    model_config = SettingsConfigDict(env_prefix="ISTHMUS_CONTROLLER_")
+    section: ClassVar[str] = "controller"
+
+    data_dir: Path | None = Field(None, description="Folder written by 'isthmus init'. Default: <home>/controller.")
+    listen: str = Field("127.0.0.1:15010", description="HOST:PORT where gateways connect (gRPC, mutual TLS).")
+    admin_listen: str = Field("127.0.0.1:15014", description="HOST:PORT of the admin API (HTTPS).")
+    advertise: str | None = Field(
+        None,
+        description="HOST:PORT[,...] of the admin API as joining clusters reach it. Default: admin-listen.",
+    )
+    advertise_grpc: str | None = Field(
+        None,
+        description="HOST:PORT[,...] where gateways reach the controllers. Default: listen.",
+    )
+    embedded_etcd: bool | None = Field(
+        None, description="Run a single etcd inside the data directory. Default: yes, unless --etcd is given."
+    )
+    etcd_listen: str = Field("127.0.0.1:0", description="HOST:PORT of the embedded etcd; port 0 takes a free one.")
+    etcd: str | None = Field(None, description="HOST:PORT[,...] of an etcd of your own.")
+    etcd_ca: Path | None = Field(
+        None, description="CA certificate of that etcd (PEM). Without it the connection is refused."
+    )
+    etcd_cert: Path | None = Field(None, description="Client certificate for that etcd (PEM).")
+    etcd_key: Path | None = Field(None, description="Key of the client certificate (PEM).")
+    etcd_user: str | None = Field(None, description="User of that etcd; its password comes from --etcd-password-file.")
+    etcd_password_file: Path | None = Field(None, description="File that holds the password of the etcd user.")
+    session_ttl: float = Field(
+        5.0, gt=0.5, le=300, description="Seconds without a gateway until its session counts as lost."
+    )
+
+
+class GatewayOptions(Options):
+    """`isthmus gateway`."""
+
+    model_config = SettingsConfigDict(env_prefix="ISTHMUS_GATEWAY_")
+    section: ClassVar[str] = "gateway"
+
+    cluster: str | None = Field(None, description="Cluster that joined from this machine. Default: the only one.")
+    data_dir: Path | None = Field(
+        None, description="Folder written by 'isthmus cluster join'. Default: <home>/clusters/<cluster>."
+    )
+    services: Path | None = Field(
+        None, description="Folder of Service and ServiceExport documents. Default: <data-dir>/services."
+    )
+    id: str | None = Field(None, description="Name of this gateway within its cluster. Default: the host name.")
+    listen: str = Field("0.0.0.0:15443", description="HOST:PORT where other clusters' gateways connect (mutual TLS).")
+    advertise: str | None = Field(
+        None, description="IP:PORT under which other clusters reach it. Default: listen, when that names one address."
+    )
+    vip_range: str = Field(
+        "127.80.0.0/16", description="Addresses for imported services; they must be local to this machine."
+    )
+    envoy_concurrency: int = Field(1, ge=1, le=256, description="Worker threads of Envoy.")
+    web_listen: str = Field("127.0.0.1:15020", description="HOST:PORT of /healthz, /readyz and /metrics.")
+    controllers: str | None = Field(
+        None, description="HOST:PORT[,...] of the controllers' gRPC instead of those learnt when joining."
+    )
+
+
+class DnsOptions(Options):
+    """`isthmus dns`."""
+
+    model_config = SettingsConfigDict(env_prefix="ISTHMUS_DNS_")
+    section: ClassVar[str] = "dns"
+
+    cluster: str | None = Field(
+        None, description="Cluster whose zone is served. Default: the only one that joined from this machine."
+    )
+    data_dir: Path | None = Field(
+        None, description="Folder of that cluster's gateway. Default: <home>/clusters/<cluster>."
+    )
+    listen: str = Field("127.0.0.1:53", description="HOST:PORT[,...] to answer on, UDP and TCP.")
+    workers: int = Field(1, ge=1, le=64, description="Processes that share the port.")
+    ttl: int = Field(5, ge=0, le=86400, description="Time to live of answers, in seconds.")
+    web_listen: str | None = Field(None, description="HOST:PORT of /healthz, /readyz and /metrics. Default: none.")
+
+
+ALL: tuple[type[Options], ...] = (ControllerOptions, GatewayOptions, DnsOptions)
+
+
+def flag(name: str) -> str:
+    """`etcd_ca` as a flag: `--etcd-ca`."""
+    return "--" + name.replace("_", "-")
+
+
+def variable(options: type[Options], name: str) -> str:
+    """The environment variable of a field."""
+    return str(options.model_config.get("env_prefix", "")) + name.upper()
+
+
+def is_switch(field: FieldInfo) -> bool:
+    """Whether a field is yes or no."""
+    annotation: object = field.annotation
+    return bool in (typing.get_args(annotation) or (annotation,))
+
+
+def default_text(field: FieldInfo) -> str:
+    """The default for help texts; empty when the description tells it."""
+    return "" if field.default is None else str(field.default)
+
+
+def with_options(options: type[Options]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A decorator that gives a click command one flag for every field of `options`, and `--config`."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        config = click.option(
+            "--config",
+            envvar="ISTHMUS_CONFIG",
+            type=click.Path(path_type=Path, dir_okay=False),
+            default=None,
+            help=f"TOML file with a table [{options.section}].  [env: ISTHMUS_CONFIG]",
+        )
+        function = config(function)
+        for name, field in reversed(options.model_fields.items()):
+            default = default_text(field)
+            shown = f"  [env: {variable(options, name)}{f'; default: {default}' if default else ''}]"
+            text = f"{field.description}{shown}"
+            if is_switch(field):
+                declaration = f"{flag(name)}/--no-{name.replace('_', '-')}"
+                function = click.option(declaration, name, default=None, help=text)(function)
+            else:
+                function = click.option(flag(name), name, default=None, help=text, metavar=_metavar(name, field))(
+                    function
+                )
+        return function
+
+    return decorate
+
+
+def load(options: type[SomeOptions], config: Path | None, flags: dict[str, Any]) -> SomeOptions:
+    """The settings from flags (None means not given), environment and file; raises InvalidInput with one sentence."""
+    if config is not None and not config.is_file():
+        raise InvalidInput(f"there is no configuration file {config}", "Give an existing TOML file with --config.")
+    bound = type(options.__name__, (options,), {"file": config, "__module__": options.__module__})
+    given = {name: value for name, value in flags.items() if value is not None}
+    try:
+        return typing.cast(SomeOptions, bound(**given))
+    except ValidationError as error:
+        raise _invalid(options, error, given, config) from None
+    except ValueError as error:
+        raise InvalidInput(f"{config or 'the settings'} cannot be read: {error}") from None
+
+
+def _invalid(
+    options: type[Options], error: ValidationError, given: dict[str, Any], config: Path | None
+) -> InvalidInput:
+    import os
+
+    first = error.errors()[0]
+    name = str(first["loc"][0]) if first["loc"] else ""
+    if first["type"] == "extra_forbidden":
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, list(options.model_fields), n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else "See docs/reference.md."
+        return InvalidInput(f"{config}: [{options.section}] has an unknown entry {name!r}", hint)
+    if name in given:
+        origin = flag(name)
+    elif variable(options, name) in os.environ:
+        origin = variable(options, name)
+    else:
+        origin = f"{config}: [{options.section}] {name}"
+    return InvalidInput(f"{origin}: {first['msg'][:1].lower()}{first['msg'][1:]}, got {first['input']!r}")
+
+
+def _metavar(name: str, field: FieldInfo) -> str:
+    text = field.description or ""
+    for word in ("HOST:PORT[,...]", "HOST:PORT", "IP:PORT"):
+        if text.startswith(word):
+            return word
+    members = typing.get_args(field.annotation) or (field.annotation,)
+    if any(isinstance(member, str) for member in members):
+        return "|".join(str(member) for member in members)
+    if Path in members:
+        return "PATH"
+    return "NUMBER" if int in members or float in members else name.upper()
