@@ -1,0 +1,199 @@
+"""Keep one Envoy running: adopt the one that an earlier agent left, else start it; again when it ends."""
+
+import asyncio
+import logging
+import os
+import random
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from isthmus_core.errors import Unavailable
+from isthmus_gateway.envoy.admin import Admin
+from isthmus_gateway.envoy.files import EnvoyFiles
+from isthmus_kit.backoff import Backoff
+from isthmus_kit.files import make_folder, write_file
+
+log = logging.getLogger(__name__)
+
+# An Envoy that ran this long was all right: the next restart is not one of a series.
+STEADY_S = 10.0
+TERM_S = 3.0
+MAX_LOG_BYTES = 16 * 1024 * 1024
+
+
+class EnvoyState(msgspec.Struct, frozen=True):
+    """Whether Envoy runs, and why not: `why` ends with the last line that it logged."""
+
+    running: bool
+    pid: int = 0
+    adopted: bool = False
+    why: str = ""
+
+
+class EnvoyProcess:
+    """One Envoy and its pid file. Envoy outlives its agent on purpose: traffic goes on while the agent restarts."""
+
+    def __init__(self, program: Path, files: EnvoyFiles, concurrency: int = 2, backoff: Backoff | None = None) -> None:
+        self._program: Final = program
+        self._files: Final = files
+        self._concurrency: Final = concurrency
+        self._backoff: Final = backoff or Backoff()
+        self._admin: Final = Admin(files.admin_socket)
+        self._child: subprocess.Popen[bytes] | None = None
+
+    async def run(self, bootstrap: str, on_state: Callable[[EnvoyState], None]) -> None:
+        """Keep Envoy running until cancelled; then it is left running (see `stop`).
+
+        Raises InvalidInput when the folder cannot be used.
+        """
+        make_folder(self._files.folder)
+        self._files.check()
+        await self._end_if_outdated(bootstrap)
+        write_file(self._files.bootstrap, bootstrap.encode())
+        attempt = 0
+        while True:
+            pid = self.running_pid()
+            adopted = pid is not None
+            if pid is None:
+                pid = self._start()
+            log.info("envoy is running", extra={"pid": pid, "adopted": adopted})
+            on_state(EnvoyState(True, pid, adopted))
+            started = time.monotonic()
+            await _ended(pid)
+            why = self._obituary(adopted)
+            attempt = 0 if time.monotonic() - started > STEADY_S else attempt + 1
+            log.warning("envoy ended", extra={"pid": pid, "why": why})
+            on_state(EnvoyState(False, why=why))
+            await asyncio.sleep(self._backoff.delay(attempt, random.random) if attempt else 0.0)
+
+    async def stop(self, drain: float = 5.0) -> None:
+        """End Envoy: clients are asked to leave and get `drain` seconds for it, then SIGTERM, then SIGKILL."""
+        pid = self.running_pid()
+        if pid is None:
+            return
+        await self._drain(drain)
+        if not await _signalled(pid, signal.SIGTERM, TERM_S):
+            await _signalled(pid, signal.SIGKILL, TERM_S)
+        self._obituary(adopted=self._child is None)
+        self._files.pid.unlink(missing_ok=True)
+
+    def running_pid(self) -> int | None:
+        """The Envoy that runs with this folder's bootstrap; a foreign process under a reused number is not ours."""
+        try:
+            pid = int(self._files.pid.read_text())
+            arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except (OSError, ValueError):
+            return None
+        ours = os.fsencode(self._files.bootstrap) in arguments
+        return pid if ours and state != "Z" else None
+
+    async def _end_if_outdated(self, bootstrap: str) -> None:
+        """An Envoy that was started with another bootstrap does not know its agent: start it anew."""
+        try:
+            same = self._files.bootstrap.read_text() == bootstrap
+        except OSError:
+            same = False
+        if not same and self.running_pid() is not None:
+            log.info("envoy was started with other settings and is started again")
+            await self.stop(drain=1.0)
+
+    def _start(self) -> int:
+        if self._files.log.exists() and self._files.log.stat().st_size > MAX_LOG_BYTES:
+            self._files.log.replace(self._files.log.with_suffix(".log.1"))
+        arguments = [
+            str(self._program),
+            "-c", str(self._files.bootstrap),
+            "--concurrency", str(self._concurrency),
+            # One Envoy follows another only after it ended; hot restart would need a shared base id per machine.
+            "--disable-hot-restart",
+            # The health log is written every 10 s by default.
+            "--file-flush-interval-msec", "5",
+            # When drained, tell every client at once; the default spreads it over ten minutes.
+            "--drain-strategy", "immediate",
+            "--log-level", "warning",
+        ]  # fmt: skip
+        with self._files.log.open("ab") as output:
+            # A session of its own: Ctrl-C in the agent's terminal is for the agent, which then drains Envoy.
+            self._child = subprocess.Popen(
+                arguments, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            )
+        write_file(self._files.pid, str(self._child.pid).encode())
+        return self._child.pid
+
+    def _obituary(self, adopted: bool) -> str:
+        """How Envoy ended, in one sentence with its last log line."""
+        status = None
+        if self._child is not None and not adopted:
+            status = self._child.wait()
+            self._child = None
+        how = "" if status is None else f" with status {status}" if status >= 0 else f" by signal {-status}"
+        last = last_line(self._files.log)
+        return f"Envoy ended{how}" + (f"; its last line: {last}" if last else "")
+
+    async def _drain(self, seconds: float) -> None:
+        """Wait until no request is under way, a moment at least: other gateways must notice too."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._admin.drain()
+                while True:
+                    await asyncio.sleep(min(0.2, seconds / 5))
+                    active = await self._admin.stats(r"^http\.(egress|ingress)\.downstream_rq_active$")
+                    if sum(active.values()) == 0:
+                        return
+        except (TimeoutError, Unavailable):
+            return  # the deadline was the promise; who is still there loses the connection
+
+
+def last_line(path: Path) -> str:
+    """The last line that says something: the newest critical or error line near the end, else the last line."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 16_384))
+            lines = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+    except OSError:
+        return ""
+    telling = [line for line in lines[-20:] if "[critical]" in line or "[error]" in line]
+    return (telling or lines or [""])[-1].strip()
+
+
+async def _ended(pid: int) -> None:
+    """Wait until a process ends, whoever its parent is (pidfd_open(2))."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    loop.add_reader(descriptor, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+
+async def _signalled(pid: int, number: int, seconds: float) -> bool:
+    """Send a signal through a pidfd, so that it never hits a reused number; whether the process ended in time."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        signal.pidfd_send_signal(descriptor, number)
+        async with asyncio.timeout(seconds):
+            await _ended(pid)
+    except ProcessLookupError:
+        return True
+    except TimeoutError:
+        return bool(select.select([descriptor], [], [], 0)[0])
+    finally:
+        os.close(descriptor)
+    return True

@@ -1,0 +1,124 @@
+"""Fill service and local Envoy clusters with endpoints: the only resources that an endpoint change touches."""
+
+from collections.abc import Iterable, Iterator
+
+from envoy.config.core.v3.base_pb2 import Locality as EnvoyLocality
+from envoy.config.endpoint.v3.endpoint_components_pb2 import LbEndpoint, LocalityLbEndpoints
+from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
+
+from isthmus_core.model import Cluster, Endpoint, HealthCheck, LocalService, Protocol, ServicePort
+from isthmus_core.names import ClusterId, Locality, ServiceName
+from isthmus_core.route import PortRoute, ServiceRoute, Target
+from isthmus_gateway.resources import names
+from isthmus_gateway.resources.encode import encoded, number
+
+# Envoy adds the weights of a priority up in 32 bits.
+MAX_WEIGHT = 1_000_000
+
+
+def build_assignments(route: ServiceRoute, local: LocalService | None) -> dict[str, bytes]:
+    """The assignments of all TCP ports of an imported service; `local` is this cluster's own service of that name."""
+    return {
+        names.service_cluster(route.service, port.port.port): encoded(_service(route.service, port, local))
+        for port in route.ports
+        if port.port.protocol is Protocol.TCP
+    }
+
+
+def build_export_assignments(local: LocalService) -> dict[str, bytes]:
+    """The assignments behind the ingress: all own endpoints of an exported service."""
+    answer: dict[str, bytes] = {}
+    for port in local.ports:
+        if port.protocol is Protocol.TCP:
+            name = names.local_cluster(local.service, port.port)
+            groups = _by_locality(local.endpoints)
+            tiers = [_local_group(where, group, port, local.health_check, 0, "") for where, group in groups]
+            answer[name] = encoded(
+                ClusterLoadAssignment(cluster_name=name, endpoints=[t for t in tiers if t is not None])
+            )
+    return answer
+
+
+def build_remote_assignment(cluster: Cluster) -> dict[str, bytes]:
+    """The assignment of `gateway/<cluster>`: that cluster's gateways, all equally good."""
+    name = names.gateway_cluster(cluster.id)
+    group = LocalityLbEndpoints(locality=_locality(cluster.locality, cluster.id))
+    for gateway in sorted(cluster.gateways):
+        group.lb_endpoints.append(_socket(gateway.address, gateway.port, 1))
+    return {name: encoded(ClusterLoadAssignment(cluster_name=name, endpoints=[group] if cluster.gateways else []))}
+
+
+def _service(service: ServiceName, route: PortRoute, local: LocalService | None) -> ClusterLoadAssignment:
+    name = names.service_cluster(service, route.port.port)
+    assignment = ClusterLoadAssignment(cluster_name=name)
+    # A tier whose endpoints do not serve this port is left out; priorities must have no gaps.
+    priority = 0
+    for tier in route.tiers:
+        groups = [g for target in tier if (g := _group(service, route.port, target, local, priority)) is not None]
+        assignment.endpoints.extend(groups)
+        priority += bool(groups)
+    return assignment
+
+
+def _group(
+    service: ServiceName, port: ServicePort, target: Target, local: LocalService | None, priority: int
+) -> LocalityLbEndpoints | None:
+    if not target.local:
+        return LocalityLbEndpoints(
+            locality=_locality(target.locality, target.cluster),
+            priority=priority,
+            lb_endpoints=[_tunnel(service, port, target.cluster, target.weight)],
+        )
+    if local is None:
+        return None
+    here = [endpoint for endpoint in local.endpoints if endpoint.locality == target.locality]
+    return _local_group(target.locality, here, port, local.health_check, priority, target.cluster)
+
+
+def _local_group(
+    where: Locality, endpoints: Iterable[Endpoint], port: ServicePort, check: HealthCheck, priority: int, owner: str
+) -> LocalityLbEndpoints | None:
+    """Endpoints of one locality that serve the port; they are found by the port's name, not its number."""
+    group = LocalityLbEndpoints(locality=_locality(where, owner), priority=priority)
+    serving = {(e.address, e.ports[port.name]): e for e in endpoints if e.ready and port.name in e.ports}
+    for (address, number_), endpoint in sorted(serving.items(), key=lambda item: item[0]):
+        host = _socket(address, number_, endpoint.weight)
+        if check.port_name in endpoint.ports and check.port_name != port.name and check.port_name:
+            host.endpoint.health_check_config.port_value = endpoint.ports[check.port_name]
+        group.lb_endpoints.append(host)
+    return group if group.lb_endpoints else None
+
+
+def _by_locality(endpoints: Iterable[Endpoint]) -> Iterator[tuple[Locality, list[Endpoint]]]:
+    groups: dict[Locality, list[Endpoint]] = {}
+    for endpoint in endpoints:
+        groups.setdefault(endpoint.locality, []).append(endpoint)
+    return iter(sorted(groups.items()))
+
+
+def _socket(address: str, port: int, weight: int) -> LbEndpoint:
+    host = LbEndpoint(load_balancing_weight=number(_weight(weight)))
+    host.endpoint.address.socket_address.address = address
+    host.endpoint.address.socket_address.port_value = port
+    return host
+
+
+def _tunnel(service: ServiceName, port: ServicePort, cluster: ClusterId, weight: int) -> LbEndpoint:
+    """One remote cluster as one endpoint; what the tunnel is for travels in its metadata."""
+    host = LbEndpoint(load_balancing_weight=number(_weight(weight)))
+    internal = host.endpoint.address.envoy_internal_address
+    internal.server_listener_name = names.tunnel_listener(cluster)
+    internal.endpoint_id = f"{cluster}/{service}/{port.port}"
+    # A health check's connection carries no metadata, so it would find no destination. `gateway/<cluster>` is checked.
+    host.endpoint.health_check_config.disable_active_health_check = True
+    host.metadata.filter_metadata[names.TUNNEL_METADATA]["destination"] = service.authority(port.port)
+    return host
+
+
+def _weight(weight: int) -> int:
+    return max(1, min(weight, MAX_WEIGHT))
+
+
+def _locality(where: Locality, owner: str) -> EnvoyLocality:
+    """Unique within a priority: the owner keeps two clusters of one zone apart."""
+    return EnvoyLocality(region=f"{where.provider}/{where.region}", zone=where.zone, sub_zone=owner)

@@ -1,0 +1,128 @@
+"""Decide how Envoy finds out that an endpoint is alive: active checks, and ejection of those that fail requests."""
+
+from envoy.config.cluster.v3.circuit_breaker_pb2 import CircuitBreakers
+from envoy.config.cluster.v3.outlier_detection_pb2 import OutlierDetection
+from envoy.config.core.v3 import health_check_pb2
+from envoy.config.core.v3.base_pb2 import RoutingPriority
+from envoy.extensions.health_check.event_sinks.file.v3.file_pb2 import HealthCheckEventFileSink
+from envoy.type.v3.http_pb2 import HTTP2
+from envoy.type.v3.percent_pb2 import Percent
+
+from isthmus_core.model import AppProtocol, CheckKind, HealthCheck, ServicePort
+from isthmus_core.names import ServiceName
+from isthmus_gateway.resources.encode import extension, milliseconds, no, number
+from isthmus_gateway.resources.names import HEALTH_PATH
+
+# A cluster that never had traffic is checked this much more seldom: most services are called from few clusters.
+NO_TRAFFIC_FACTOR = 10
+UNLIMITED = 1_000_000
+
+
+def active_checks(
+    service: ServiceName, port: ServicePort, check: HealthCheck, health_log: str, unused_factor: int = NO_TRAFFIC_FACTOR
+) -> list[health_check_pb2.HealthCheck]:
+    """The check of one service port's endpoints; verdicts go to `health_log` when it is given."""
+    if check.kind is CheckKind.NONE:
+        return []
+    message = _timing(check, health_log, unused_factor)
+    if check.kind is CheckKind.TCP:
+        message.tcp_health_check.SetInParent()
+    elif check.kind is CheckKind.GRPC:
+        message.grpc_health_check.SetInParent()
+    else:
+        message.http_health_check.path = check.path
+        message.http_health_check.host = check.host or service.host()
+        if port.app_protocol in (AppProtocol.HTTP2, AppProtocol.GRPC):
+            message.http_health_check.codec_client_type = HTTP2
+        _accept(message, 200, 400)
+    return [message]
+
+
+def gateway_checks(cluster_host: str, timeout_ms: int, health_log: str) -> list[health_check_pb2.HealthCheck]:
+    """The probe of a remote cluster's gateways: a GET through the same mutual TLS that the tunnels use."""
+    check = HealthCheck(CheckKind.HTTP, HEALTH_PATH, cluster_host, interval_ms=100, timeout_ms=timeout_ms)
+    message = _timing(check, health_log, 1)
+    message.http_health_check.path = check.path
+    message.http_health_check.host = check.host
+    message.http_health_check.codec_client_type = HTTP2
+    _accept(message, 200, 201)
+    return [message]
+
+
+def _timing(check: HealthCheck, health_log: str, unused_factor: int) -> health_check_pb2.HealthCheck:
+    message = health_check_pb2.HealthCheck(
+        interval=milliseconds(check.interval_ms),
+        timeout=milliseconds(check.timeout_ms),
+        unhealthy_threshold=number(check.unhealthy_threshold),
+        healthy_threshold=number(check.healthy_threshold),
+        no_traffic_interval=milliseconds(check.interval_ms * unused_factor),
+        no_traffic_healthy_interval=milliseconds(check.interval_ms * unused_factor),
+    )
+    if health_log:
+        sink = HealthCheckEventFileSink(event_log_path=health_log)
+        message.event_logger.append(extension("envoy.health_check.event_sinks.file", sink))
+    return message
+
+
+def _accept(message: health_check_pb2.HealthCheck, start: int, end: int) -> None:
+    status = message.http_health_check.expected_statuses.add()
+    status.start, status.end = start, end
+
+
+def outliers(app: AppProtocol) -> OutlierDetection:
+    """When requests or connections to a host fail, leave it for a second or more, but never leave the last one.
+
+    A host goes only while `max_ejection_percent` would not be passed, so the only host of a service, or the last of
+    several, always stays. A service that is called over HTTP retries elsewhere anyway, hence a few errors first;
+    a TCP connection cannot be moved once it stands, hence the first refused connect ejects.
+    """
+    return OutlierDetection(
+        split_external_local_origin_errors=True,
+        consecutive_local_origin_failure=number(3 if app.is_http else 1),
+        enforcing_consecutive_local_origin_failure=number(100),
+        enforcing_local_origin_success_rate=number(0),
+        consecutive_gateway_failure=number(5),
+        enforcing_consecutive_gateway_failure=number(100),
+        enforcing_consecutive_5xx=number(0),  # a plain 500 is an answer of the application, not of a sick host
+        enforcing_success_rate=number(0),
+        interval=milliseconds(500),
+        base_ejection_time=milliseconds(1_000),
+        max_ejection_time=milliseconds(10_000),
+        max_ejection_percent=number(50 if app.is_http else 90),
+        # A check of "/" may well pass while requests fail: it must not take the ejection back.
+        successful_active_health_check_uneject_host=no(),
+    )
+
+
+def gateway_outliers() -> OutlierDetection:
+    """Only what happens between the gateways counts: a refused CONNECT is the fault of one service behind them."""
+    return OutlierDetection(
+        split_external_local_origin_errors=True,
+        consecutive_local_origin_failure=number(3),
+        enforcing_consecutive_local_origin_failure=number(100),
+        enforcing_local_origin_success_rate=number(0),
+        enforcing_consecutive_gateway_failure=number(0),
+        enforcing_consecutive_5xx=number(0),
+        enforcing_success_rate=number(0),
+        interval=milliseconds(500),
+        base_ejection_time=milliseconds(1_000),
+        max_ejection_time=milliseconds(5_000),
+        max_ejection_percent=number(50),
+    )
+
+
+def circuit_breakers() -> CircuitBreakers:
+    """Retry as many as there are: the defaults (1024 connections, 3 retries at a time) lose requests in a failover."""
+    return CircuitBreakers(
+        thresholds=[
+            CircuitBreakers.Thresholds(
+                priority=RoutingPriority.DEFAULT,
+                max_connections=number(UNLIMITED),
+                max_pending_requests=number(UNLIMITED),
+                max_requests=number(UNLIMITED),
+                retry_budget=CircuitBreakers.Thresholds.RetryBudget(
+                    budget_percent=Percent(value=100.0), min_retry_concurrency=number(1024)
+                ),
+            )
+        ]
+    )

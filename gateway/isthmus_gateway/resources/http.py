@@ -1,0 +1,104 @@
+"""How requests to an HTTP service are routed, retried and left as they are."""
+
+from envoy.config.core.v3.protocol_pb2 import Http2ProtocolOptions, HttpProtocolOptions
+from envoy.config.listener.v3.listener_components_pb2 import Filter
+from envoy.config.route.v3.route_components_pb2 import (
+    HeaderMatcher,
+    RetryPolicy,
+    Route,
+    RouteAction,
+    RouteMatch,
+    VirtualHost,
+)
+from envoy.config.route.v3.route_pb2 import RouteConfiguration
+from envoy.extensions.filters.http.router.v3.router_pb2 import Router
+from envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2 import (
+    HttpConnectionManager,
+    HttpFilter,
+)
+from envoy.extensions.retry.host.previous_hosts.v3.previous_hosts_pb2 import PreviousHostsPredicate
+from envoy.extensions.retry.priority.previous_priorities.v3.previous_priorities_config_pb2 import (
+    PreviousPrioritiesConfig,
+)
+from envoy.type.matcher.v3.regex_pb2 import RegexMatcher
+from envoy.type.matcher.v3.string_pb2 import StringMatcher
+
+from isthmus_core.model import ServicePort
+from isthmus_core.names import ServiceName
+from isthmus_gateway.resources.encode import milliseconds, no, number, packed
+
+IDEMPOTENT = "GET|HEAD|OPTIONS|PUT|DELETE|TRACE"
+"""Methods that may be sent twice (RFC 9110, section 9.2.2)."""
+
+ALWAYS = "connect-failure,refused-stream,reset-before-request"
+"""Nothing of the request has been seen by anybody: any method may be tried again."""
+
+WHEN_IDEMPOTENT = ALWAYS + ",reset,gateway-error"
+ATTEMPTS = 5
+STREAM_IDLE_MS = 3_600_000
+
+
+def router() -> HttpFilter:
+    """The last HTTP filter; it adds no headers of its own."""
+    return HttpFilter(name="envoy.filters.http.router", typed_config=packed(Router(suppress_envoy_headers=True)))
+
+
+def http_connections(service: ServiceName, port: ServicePort, cluster: str, sticky: bool) -> Filter:
+    """The HTTP connection manager of one service port: transparent, with retries that leave what has failed."""
+    manager = HttpConnectionManager(
+        stat_prefix="egress",
+        route_config=RouteConfiguration(
+            name=cluster,
+            virtual_hosts=[
+                VirtualHost(
+                    name=service.host(),
+                    domains=["*"],
+                    routes=[_route(cluster, WHEN_IDEMPOTENT, sticky, IDEMPOTENT), _route(cluster, ALWAYS, sticky)],
+                )
+            ],
+            validate_clusters=no(),
+        ),
+        http_filters=[router()],
+        upgrade_configs=[HttpConnectionManager.UpgradeConfig(upgrade_type="websocket")],
+        http2_protocol_options=Http2ProtocolOptions(allow_connect=True),
+        common_http_protocol_options=HttpProtocolOptions(idle_timeout=milliseconds(STREAM_IDLE_MS)),
+        stream_idle_timeout=milliseconds(STREAM_IDLE_MS),
+        # The gateway is a wire: what the backend and the client say about themselves stays.
+        server_header_transformation=HttpConnectionManager.PASS_THROUGH,
+        skip_xff_append=True,
+        generate_request_id=no(),
+    )
+    manager.http_protocol_options.accept_http_10 = True
+    return Filter(name="envoy.filters.network.http_connection_manager", typed_config=packed(manager))
+
+
+def _route(cluster: str, retry_on: str, sticky: bool, methods: str = "") -> Route:
+    match = RouteMatch(prefix="/")
+    if methods:
+        matcher = StringMatcher(safe_regex=RegexMatcher(regex=methods))
+        match.headers.append(HeaderMatcher(name=":method", string_match=matcher))
+    action = RouteAction(cluster=cluster, timeout=milliseconds(0), retry_policy=_retries(retry_on))
+    if sticky:
+        action.hash_policy.append(
+            RouteAction.HashPolicy(connection_properties=RouteAction.HashPolicy.ConnectionProperties(source_ip=True))
+        )
+    return Route(match=match, route=action)
+
+
+def _retries(retry_on: str) -> RetryPolicy:
+    """Two attempts in a tier (another host of it, where there is one), then the next tier."""
+    return RetryPolicy(
+        retry_on=retry_on,
+        num_retries=number(ATTEMPTS),
+        retry_back_off=RetryPolicy.RetryBackOff(base_interval=milliseconds(1), max_interval=milliseconds(20)),
+        retry_priority=RetryPolicy.RetryPriority(
+            name="envoy.retry_priorities.previous_priorities",
+            typed_config=packed(PreviousPrioritiesConfig(update_frequency=2)),
+        ),
+        retry_host_predicate=[
+            RetryPolicy.RetryHostPredicate(
+                name="envoy.retry_host_predicates.previous_hosts", typed_config=packed(PreviousHostsPredicate())
+            )
+        ],
+        host_selection_retry_max_attempts=5,
+    )

@@ -1,0 +1,93 @@
+"""The way to each remote cluster: one internal listener and one Envoy cluster, shared by all services."""
+
+from envoy.config.cluster.v3.cluster_pb2 import Cluster as EnvoyCluster
+from envoy.config.core.v3.protocol_pb2 import Http2ProtocolOptions, KeepaliveSettings
+from envoy.config.listener.v3.listener_components_pb2 import Filter, FilterChain
+from envoy.config.listener.v3.listener_pb2 import Listener
+from envoy.extensions.filters.network.tcp_proxy.v3.tcp_proxy_pb2 import TcpProxy
+from envoy.extensions.upstreams.http.v3.http_protocol_options_pb2 import HttpProtocolOptions
+from envoy.type.v3.percent_pb2 import Percent
+from google.protobuf.wrappers_pb2 import DoubleValue
+
+from isthmus_core.model import Cluster
+from isthmus_gateway.resources import names
+from isthmus_gateway.resources.assignments import build_remote_assignment
+from isthmus_gateway.resources.bootstrap import HTTP_OPTIONS
+from isthmus_gateway.resources.checks import circuit_breakers, gateway_checks, gateway_outliers
+from isthmus_gateway.resources.encode import Resources, ads, encoded, milliseconds, number, packed
+from isthmus_gateway.resources.transport import to_gateway
+
+PROBE_TIMEOUT_MS = 250
+IDLE_MS = 3_600_000
+
+
+def build_remote(
+    cluster: Cluster, health_log: str, unreachable: bool = False, probe_timeout_ms: int = PROBE_TIMEOUT_MS
+) -> Resources:
+    """Everything about one remote cluster but its secret (`build_trust`).
+
+    `unreachable`: its gateways do not answer. Then there is no internal listener, so that every connection towards it
+    fails at once and is tried on the next tier: one listener update moves all services (docs/decisions/0001).
+    """
+    name = names.gateway_cluster(cluster.id)
+    return Resources(
+        clusters={name: encoded(_gateways(name, cluster, health_log, probe_timeout_ms))},
+        endpoints=build_remote_assignment(cluster),
+        listeners={} if unreachable else build_tunnel(cluster),
+    )
+
+
+def build_tunnel(cluster: Cluster) -> dict[str, bytes]:
+    """The internal listener alone: what is taken away and given back when a cluster's gateways fail and return."""
+    name = names.tunnel_listener(cluster.id)
+    proxy = TcpProxy(
+        stat_prefix="tunnel",
+        cluster=names.gateway_cluster(cluster.id),
+        # host:port, or Envoy refuses it; it comes from the endpoint that was chosen.
+        tunneling_config=TcpProxy.TunnelingConfig(hostname=f"%DYNAMIC_METADATA({names.TUNNEL_METADATA}:destination)%"),
+        max_connect_attempts=number(2),  # another gateway of the same cluster may still stand
+        idle_timeout=milliseconds(IDLE_MS),
+    )
+    listener = Listener(
+        name=name,
+        internal_listener=Listener.InternalListenerConfig(),
+        filter_chains=[
+            FilterChain(filters=[Filter(name="envoy.filters.network.tcp_proxy", typed_config=packed(proxy))])
+        ],
+    )
+    return {name: encoded(listener)}
+
+
+def _gateways(name: str, cluster: Cluster, health_log: str, probe_timeout_ms: int) -> EnvoyCluster:
+    host = f"gateway.{cluster.trust_domain}"
+    message = EnvoyCluster(
+        name=name,
+        type=EnvoyCluster.EDS,
+        eds_cluster_config=EnvoyCluster.EdsClusterConfig(eds_config=ads()),
+        connect_timeout=milliseconds(1_000),
+        lb_policy=EnvoyCluster.LEAST_REQUEST,
+        circuit_breakers=circuit_breakers(),
+        outlier_detection=gateway_outliers(),
+        health_checks=gateway_checks(host, probe_timeout_ms, health_log),
+        # A frozen gateway still acknowledges what is sent to it: only closing sets its streams free to be retried.
+        close_connections_on_host_health_failure=True,
+        ignore_health_on_host_removal=True,
+        transport_socket=to_gateway(host, names.peer_secret(cluster.id)),
+        typed_extension_protocol_options={HTTP_OPTIONS: packed(_http2())},
+        # Spare streams: a fresh tunnel costs a round trip that the client does not have to wait for.
+        preconnect_policy=EnvoyCluster.PreconnectPolicy(per_upstream_preconnect_ratio=DoubleValue(value=1.5)),
+    )
+    # With no healthy gateway fail at once instead of trying the dead: the services have other tiers.
+    message.common_lb_config.healthy_panic_threshold.CopyFrom(Percent(value=0.0))
+    return message
+
+
+def _http2() -> HttpProtocolOptions:
+    return HttpProtocolOptions(
+        explicit_http_config=HttpProtocolOptions.ExplicitHttpConfig(
+            http2_protocol_options=Http2ProtocolOptions(
+                allow_connect=True,
+                connection_keepalive=KeepaliveSettings(interval=milliseconds(1_000), timeout=milliseconds(2_000)),
+            )
+        )
+    )

@@ -1,0 +1,127 @@
+"""What clients of this cluster meet: a listener on each service's VIP, and the Envoy cluster that chooses for them."""
+
+from envoy.config.cluster.v3.cluster_pb2 import Cluster
+from envoy.config.core.v3.address_pb2 import Address, SocketAddress
+from envoy.config.core.v3.protocol_pb2 import Http2ProtocolOptions
+from envoy.config.core.v3.protocol_pb2 import HttpProtocolOptions as CommonHttpOptions
+from envoy.config.listener.v3.listener_components_pb2 import Filter, FilterChain
+from envoy.config.listener.v3.listener_pb2 import Listener
+from envoy.extensions.filters.network.tcp_proxy.v3.tcp_proxy_pb2 import TcpProxy
+from envoy.extensions.upstreams.http.v3.http_protocol_options_pb2 import HttpProtocolOptions
+from envoy.type.v3.hash_policy_pb2 import HashPolicy
+from envoy.type.v3.percent_pb2 import Percent
+
+from isthmus_core.model import AppProtocol, HealthCheck, LocalService, Protocol, ServicePort
+from isthmus_core.names import ServiceName
+from isthmus_core.route import ServiceRoute
+from isthmus_gateway.resources import names
+from isthmus_gateway.resources.assignments import build_assignments
+from isthmus_gateway.resources.bootstrap import HTTP_OPTIONS
+from isthmus_gateway.resources.checks import active_checks, circuit_breakers, outliers
+from isthmus_gateway.resources.encode import Resources, ads, encoded, milliseconds, number, packed
+from isthmus_gateway.resources.http import http_connections
+from isthmus_gateway.resources.transport import with_destination
+
+IDLE_MS = 3_600_000
+CLIENT_IP = "ClientIP"
+
+
+def build_service(
+    route: ServiceRoute,
+    vip: str | None,
+    local: LocalService | None = None,
+    session_affinity: str = "None",
+    listen_ports: dict[int, int] | None = None,
+) -> Resources:
+    """Listeners, clusters and assignments of one imported service; without a VIP (headless) there is nothing to do.
+
+    `local` is this cluster's own service of the same name, exported or not. `listen_ports` maps service ports to the
+    ports on which Envoy listens where they differ (Kubernetes: behind a derived Service).
+    """
+    if vip is None:
+        return Resources()
+    check = local.health_check if local else HealthCheck()
+    ports = [p.port for p in route.ports if p.port.protocol is Protocol.TCP]
+    sticky = session_affinity == CLIENT_IP
+    return Resources(
+        clusters={
+            names.service_cluster(route.service, port.port): encoded(_cluster(route.service, port, check, sticky))
+            for port in ports
+        },
+        endpoints=build_assignments(route, local),
+        listeners={
+            names.egress_listener(route.service, port.port): encoded(
+                _listener(route.service, port, vip, (listen_ports or {}).get(port.port, port.port), sticky)
+            )
+            for port in ports
+        },
+    )
+
+
+def _cluster(service: ServiceName, port: ServicePort, check: HealthCheck, sticky: bool) -> Cluster:
+    message = Cluster(
+        name=names.service_cluster(service, port.port),
+        type=Cluster.EDS,
+        eds_cluster_config=Cluster.EdsClusterConfig(eds_config=ads()),
+        connect_timeout=milliseconds(1_000),
+        # Envoy counts requests, not connections: least request means nothing to a TCP proxy.
+        lb_policy=Cluster.MAGLEV
+        if sticky
+        else Cluster.LEAST_REQUEST
+        if port.app_protocol.is_http
+        else Cluster.ROUND_ROBIN,
+        circuit_breakers=circuit_breakers(),
+        outlier_detection=outliers(port.app_protocol),
+        health_checks=active_checks(service, port, check, health_log=""),
+        # A frozen process keeps its connections open: close them, so that what waits there is tried elsewhere.
+        close_connections_on_host_health_failure=True,
+        # An endpoint that was taken away must go even while it still answers checks.
+        ignore_health_on_host_removal=True,
+        transport_socket=with_destination(),
+    )
+    # Only when every tier is at nought: then trying somebody beats refusing everybody (DESIGN section 9).
+    message.common_lb_config.healthy_panic_threshold.CopyFrom(Percent(value=1.0))
+    # A new endpoint neither takes traffic nor counts as missing before its first check.
+    message.common_lb_config.ignore_new_hosts_until_first_hc = True
+    if port.app_protocol.is_http:
+        message.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(packed(upstream_http(port.app_protocol)))
+    return message
+
+
+def upstream_http(app: AppProtocol) -> HttpProtocolOptions:
+    """HTTP/2 where the service speaks it, HTTP/1.1 where it does not."""
+    explicit = HttpProtocolOptions.ExplicitHttpConfig()
+    if app in (AppProtocol.HTTP2, AppProtocol.GRPC):
+        explicit.http2_protocol_options.CopyFrom(Http2ProtocolOptions())
+    else:
+        explicit.http_protocol_options.SetInParent()
+    common = CommonHttpOptions(idle_timeout=milliseconds(60_000))
+    return HttpProtocolOptions(common_http_protocol_options=common, explicit_http_config=explicit)
+
+
+def _listener(service: ServiceName, port: ServicePort, vip: str, listen_port: int, sticky: bool) -> Listener:
+    cluster = names.service_cluster(service, port.port)
+    if port.app_protocol.is_http:
+        chosen = http_connections(service, port, cluster, sticky)
+    else:
+        chosen = _tcp(cluster, sticky)
+    return Listener(
+        name=names.egress_listener(service, port.port),
+        address=Address(socket_address=SocketAddress(address=vip, port_value=listen_port)),
+        filter_chains=[FilterChain(filters=[chosen])],
+        # The statistics of all services together: one set per listener costs 30 KB each.
+        stat_prefix="egress",
+    )
+
+
+def _tcp(cluster: str, sticky: bool) -> Filter:
+    proxy = TcpProxy(
+        stat_prefix="egress",
+        cluster=cluster,
+        # A target that refuses is ejected by the first refusal, so each further attempt meets another one.
+        max_connect_attempts=number(6),
+        idle_timeout=milliseconds(IDLE_MS),
+    )
+    if sticky:
+        proxy.hash_policy.append(HashPolicy(source_ip=HashPolicy.SourceIp()))
+    return Filter(name="envoy.filters.network.tcp_proxy", typed_config=packed(proxy))
