@@ -18,11 +18,12 @@ Every setting of a long-running command can be given in four places. The first o
 
 1. the flag, such as `--listen`;
 2. the environment variable, such as `ISTHMUS_GATEWAY_LISTEN`;
-3. a TOML file named by `--config` or `ISTHMUS_CONFIG`, with one table for each command: `[controller]`, `[gateway]`, `[dns]`;
+3. a TOML file named by `--config` or `ISTHMUS_CONFIG`, with the tables `[controller]`, `[gateway]` and `[dns]`;
 4. the default.
 
-`isthmus init` writes `config.toml` into the home folder (`--home`, `ISTHMUS_HOME`, else `~/.isthmus`): `controllers` (HOST:PORT of the
-admin API, tried in turn), `server_name`, and the files `root`, `certificate` and `key` of the admin credential.
+`isthmus init` writes `config.toml` into the home folder (`--home`, `ISTHMUS_HOME`, else `~/.isthmus`): `controllers`
+(HOST:PORT of the admin API, tried in turn), `server_name`, and the files `root`, `certificate` and `key` of the admin
+credential.
 
 Exit codes: 0 it worked, 1 it failed (one sentence on standard error says why), 2 it was called wrongly.
 """

@@ -141,6 +141,9 @@ class DnsOptions(Options):
     listen: str = Field("127.0.0.1:53", description="HOST:PORT[,...] to answer on, UDP and TCP.")
     workers: int = Field(1, ge=1, le=64, description="Processes that share the port.")
     ttl: int = Field(5, ge=0, le=86400, description="Time to live of answers, in seconds.")
+    stale_after: float = Field(
+        60.0, gt=0, description="Seconds without the gateway until answers are marked stale (RFC 8914)."
+    )
     web_listen: str | None = Field(None, description="HOST:PORT of /healthz, /readyz and /metrics. Default: none.")
 
 

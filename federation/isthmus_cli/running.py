@@ -1,0 +1,43 @@
+"""Run a long-lived process until a signal asks it to stop, and show its errors as one sentence."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+
+from isthmus_core.errors import IsthmusError
+
+
+def run_until_signal(start: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+    """Run `start(stop)`; SIGTERM and SIGINT set `stop`, a second one ends it at once.
+
+    Raises the IsthmusError that ended it, also out of a group of errors, so that a person reads one sentence.
+    """
+    try:
+        asyncio.run(_run(start))
+    except BaseExceptionGroup as group:
+        if (error := _first(group)) is not None:
+            raise error from None
+        raise
+
+
+async def _run(start: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _ask_to_stop, stop, asyncio.current_task())
+    await start(stop)
+
+
+def _ask_to_stop(stop: asyncio.Event, task: "asyncio.Task[None] | None") -> None:
+    if stop.is_set() and task is not None:
+        task.cancel()
+    stop.set()
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> IsthmusError | None:
+    for error in group.exceptions:
+        if isinstance(error, IsthmusError):
+            return error
+        if isinstance(error, BaseExceptionGroup) and (found := _first(error)) is not None:
+            return found
+    return None
