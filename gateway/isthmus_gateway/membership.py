@@ -1,0 +1,68 @@
+"""What a joined cluster knows about itself: cluster.json in its data directory."""
+
+from pathlib import Path
+
+import msgspec
+
+from isthmus_core.errors import InvalidInput
+from isthmus_core.names import ClusterId, Locality
+from isthmus_core.spiffe import parse_domain, parse_member_id
+from isthmus_kit.files import read_file, write_file
+
+SCHEMA = 1
+
+
+class Membership(msgspec.Struct, frozen=True, kw_only=True):
+    """The cluster's place in its federation. `controllers` are the HOST:PORT of the controllers' gRPC."""
+
+    id: ClusterId
+    federation: str
+    domain: str
+    locality: Locality
+    network: str
+    controllers: tuple[str, ...]
+
+
+class _Stored(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    federation: str
+    domain: str
+    locality: str
+    network: str
+    controllers: tuple[str, ...]
+    schema: int = SCHEMA
+
+
+def read_membership(folder: Path) -> Membership:
+    """The membership in `folder`; raises InvalidInput when no cluster has joined there."""
+    path = folder / "cluster.json"
+    raw = read_file(
+        path, "the cluster's membership", "Run 'isthmus cluster join' first, or name the folder where it ran."
+    )
+    try:
+        stored = msgspec.json.decode(raw, type=_Stored)
+    except msgspec.MsgspecError as error:
+        raise InvalidInput(f"{path} cannot be read: {error}", "Restore it from a backup or join again.") from error
+    if stored.schema > SCHEMA:
+        raise InvalidInput(f"{path} was written by a newer release (schema {stored.schema})", "Update this program.")
+    return Membership(
+        id=parse_member_id(stored.id),
+        federation=stored.federation,
+        domain=parse_domain(stored.domain),
+        locality=Locality.parse(stored.locality),
+        network=stored.network,
+        controllers=stored.controllers,
+    )
+
+
+def write_membership(folder: Path, member: Membership) -> None:
+    """Write cluster.json in one step."""
+    stored = _Stored(
+        id=member.id,
+        federation=member.federation,
+        domain=member.domain,
+        locality=str(member.locality),
+        network=member.network,
+        controllers=member.controllers,
+    )
+    write_file(folder / "cluster.json", msgspec.json.format(msgspec.json.encode(stored)) + b"\n")
