@@ -1,0 +1,48 @@
+"""Addresses and ports that belong to one test process alone, so that runs beside each other do not meet."""
+
+import itertools
+import os
+import socket
+
+
+def free_port(host: str = "127.0.0.1", kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
+    """A port the system says is free now. Prefer port 0 where the program under test can tell what it got."""
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class LoopbackNet:
+    """A network 127.x.y.0/24 that no other test process on this machine has while this object is open.
+
+    The claim is an abstract unix socket: it needs no file, works across users, and ends with the process.
+    """
+
+    def __init__(self) -> None:
+        # Two octets from a private part of 127/8: 127.64.0.0 to 127.127.255.0; where to start differs by process.
+        start = os.getpid() * 7919
+        for step in itertools.count():
+            number = (start + step) % (64 * 256)
+            self.prefix = f"127.{64 + number // 256}.{number % 256}"
+            self._claim = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                self._claim.bind(f"\0isthmus-test-net-{self.prefix}")
+            except OSError:
+                self._claim.close()
+                if step > 1000:
+                    raise
+            else:
+                break
+        self._hosts = itertools.cycle(range(2, 255))
+
+    def address(self, host: int) -> str:
+        """The address with this last octet, 1 to 254."""
+        return f"{self.prefix}.{host}"
+
+    def next(self) -> str:
+        """The next address not given out yet (253 of them, then from the start again)."""
+        return self.address(next(self._hosts))
+
+    def close(self) -> None:
+        self._claim.close()

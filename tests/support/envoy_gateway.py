@@ -1,0 +1,257 @@
+"""The Envoy half of a gateway for tests: a real Envoy fed by the real ADS shell from the real builders, no controller."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+
+from isthmus_core.merge import merge
+from isthmus_core.model import (
+    AppProtocol,
+    Capacity,
+    CheckKind,
+    Cluster,
+    Endpoint,
+    Export,
+    ExportSpec,
+    Gateway,
+    HealthCheck,
+    Here,
+    LocalService,
+    ServicePort,
+    ServiceType,
+    ZoneCapacity,
+)
+from isthmus_core.names import ClusterId, Locality, ServiceName
+from isthmus_core.route import route
+from isthmus_gateway.envoy import Admin, EnvoyFiles, EnvoyProcess, EnvoyState, HealthLog, Verdict, find_envoy
+from isthmus_gateway.resources import (
+    TYPES,
+    EnvoySettings,
+    Resources,
+    build_assignments,
+    build_bootstrap,
+    build_export,
+    build_identity,
+    build_ingress,
+    build_remote,
+    build_service,
+    build_trust,
+    build_tunnel,
+)
+from isthmus_gateway.resources.names import ENDPOINT, LISTENER, tunnel_listener
+from isthmus_kit.pki import Subject, encode, issue_leaf, make_key, make_root, sign_authority
+from isthmus_kit.pki.certificates import Authority
+from isthmus_sync import ADS_METHOD, ENVOY, Nacked, Publication, Publishing, ResourceCache, new_server, publisher_handler
+from support.waiting import eventually
+
+DOMAIN = "fed.test"
+HTTP_CHECK = HealthCheck(CheckKind.HTTP, "/healthz")
+
+
+def cluster_id(name: str) -> ClusterId:
+    return ClusterId(name)
+
+
+class World:
+    """A root, one constrained CA per cluster, and where each cluster's gateway is."""
+
+    def __init__(self) -> None:
+        self.root = make_root("test root", datetime.now(UTC))
+        self._authorities: dict[str, Authority] = {}
+        self.members: dict[ClusterId, Cluster] = {}
+
+    @property
+    def roots_pem(self) -> bytes:
+        return encode(self.root.certificate)
+
+    def identity(self, name: str, lifetime: timedelta = timedelta(hours=1)) -> tuple[bytes, bytes]:
+        """Chain and key of a fresh leaf for a cluster's gateway."""
+        now, domain = datetime.now(UTC), f"{name}.{DOMAIN}"
+        if name not in self._authorities:
+            key = make_key()
+            self._authorities[name] = Authority(sign_authority(self.root, key.public_key(), domain, domain, now), key)
+        subject = Subject("gateway", f"spiffe://{domain}/gateway", (f"gateway.{domain}",))
+        return issue_leaf(self._authorities[name], subject, now, lifetime)
+
+    def add(self, name: str, locality: str, gateways: Sequence[tuple[str, int]]) -> Cluster:
+        """Make a member with its gateways' addresses."""
+        id_ = ClusterId(name)
+        self.members[id_] = Cluster(
+            id_,
+            Locality.parse(locality),
+            trust_domain=f"{name}.{DOMAIN}",
+            gateways=tuple(Gateway(f"{name}-{n}", id_, *where) for n, where in enumerate(gateways)),
+            session_held=True,
+        )
+        return self.members[id_]
+
+
+class EnvoyGateway:
+    """One Envoy with its feed. `unreachable` follows the verdicts on other clusters' gateways, as the agent does."""
+
+    def __init__(self, folder: Path, world: World, name: str, concurrency: int = 1) -> None:
+        self.world = world
+        self.me = world.members[ClusterId(name)]
+        self.files = EnvoyFiles(folder)
+        self.admin = Admin(self.files.admin_socket)
+        self.health = HealthLog(self.files.health_log, self.admin)
+        self.publication = Publication([ResourceCache(type_url) for type_url in TYPES], order=ENVOY)
+        self.process = EnvoyProcess(find_envoy(), self.files, concurrency)
+        self.states: list[EnvoyState] = []
+        self.verdicts: dict[tuple[str, str, int], bool] = {}
+        self.verdict_times: list[tuple[float, Verdict]] = []
+        self.nacks: list[Nacked] = []
+        self.unreachable: set[ClusterId] = set()
+        self.withdraw_tunnels = True
+        self._services: dict[ServiceName, tuple[Mapping[ClusterId, Capacity], LocalService | None, Sequence[Export]]] = {}
+
+    def publish(self, *groups: Resources) -> None:
+        with self.publication.change() as caches:
+            for group in groups:
+                for type_url, resources in group.by_type():
+                    for name, body in resources.items():
+                        caches[type_url].put(name, body)
+
+    def remove(self, type_url: str, *names: str) -> None:
+        with self.publication.change() as caches:
+            for name in names:
+                caches[type_url].remove(name)
+
+    def join(self) -> None:
+        """Everything that does not depend on services."""
+        mine = self.me.gateways[0]
+        log = str(self.files.health_log)
+        others = [c for c in self.world.members.values() if c.id != self.me.id]
+        self.publish(
+            Resources(
+                secrets={
+                    **build_identity(*self.world.identity(self.me.id)),
+                    **build_trust(self.world.roots_pem, self.me.id, self.world.members.values()),
+                },
+                listeners=build_ingress(mine.address, mine.port),
+            ),
+            *(build_remote(other, log, other.id in self.unreachable) for other in others),
+        )
+        with self.publication.change() as caches:
+            for cache in caches.values():
+                cache.mark_synced()
+
+    def export(self, local: LocalService) -> None:
+        self.publish(build_export(local, str(self.files.health_log)))
+
+    def serve(self, vip: str, local: LocalService | None, far: Iterable[LocalService | tuple[str, LocalService]]) -> None:
+        """Import a service: own endpoints from `local`, other clusters' from (cluster, their local service)."""
+        pairs = [pair for pair in far if isinstance(pair, tuple)]
+        offers = ([(str(self.me.id), local)] if local else []) + pairs
+        exports = [Export(s.service, ClusterId(c), s.type, s.ports, first_revision=n) for n, (c, s) in enumerate(offers)]
+        capacities = {ClusterId(c): capacity_of(ClusterId(c), s) for c, s in offers}
+        service = offers[0][1].service
+        self._services[service] = (capacities, local, exports)
+        self.publish(build_service(self._route(service), vip, local))
+
+    def _route(self, service: ServiceName):  # type: ignore[no-untyped-def]
+        capacities, _, exports = self._services[service]
+        here = Here(self.me.id, self.me.locality)
+        return route(merge(exports).service, self.world.members, capacities, here, self.unreachable)
+
+    def _on_verdicts(self, verdicts: tuple[Verdict, ...]) -> None:
+        now = asyncio.get_running_loop().time()
+        for verdict in verdicts:
+            self.verdicts[verdict.cluster, verdict.address, verdict.port] = verdict.healthy
+            self.verdict_times.append((now, verdict))
+        if not self.withdraw_tunnels:
+            return
+        for other in self.world.members.values():
+            mine = [ok for (name, _, _), ok in self.verdicts.items() if name == f"gateway/{other.id}"]
+            down = bool(mine) and not any(mine)
+            if down == (other.id in self.unreachable):
+                continue
+            (self.unreachable.add if down else self.unreachable.discard)(other.id)
+            with self.publication.change() as caches:
+                if down:
+                    caches[LISTENER].remove(tunnel_listener(other.id))
+                else:
+                    for name, body in build_tunnel(other).items():
+                        caches[LISTENER].put(name, body)
+                for service, (_, local, _) in self._services.items():
+                    for name, body in build_assignments(self._route(service), local).items():
+                        caches[ENDPOINT].put(name, body)
+
+    def verdict(self, cluster: str) -> list[bool]:
+        """The verdicts on all endpoints of one Envoy cluster."""
+        return [ok for (name, _, _), ok in self.verdicts.items() if name == cluster]
+
+    async def serving(self, *listeners: str) -> None:
+        """Wait until Envoy is ready and has these listeners and the tunnels' gateways are healthy."""
+        await eventually(self.admin.ready, 20)
+        for listener in listeners:
+            await eventually(lambda name=listener: self._listens(name), 20)  # type: ignore[misc]
+
+    async def _listens(self, name: str) -> bool:
+        _, body = await self.admin._ask("GET", "/listeners")
+        return any(line.startswith(f"{name}::") for line in body.decode().splitlines())
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["EnvoyGateway"]:
+        """Envoy and its feed, until the block ends."""
+        self.files.folder.mkdir(parents=True, exist_ok=True)
+
+        @asynccontextmanager
+        async def feed(_: object) -> AsyncIterator[Publishing]:
+            yield Publishing(self.publication, on_nacked=self.nacks.append)
+
+        server = new_server([publisher_handler(ADS_METHOD, lambda caller: caller, feed)])
+        server.add_insecure_port(f"unix:{self.files.xds_socket}")
+        await server.start()
+        settings = EnvoySettings(
+            f"gateway-{self.me.id}", self.me.id, str(self.files.xds_socket), str(self.files.admin_socket)
+        )
+        try:
+            async with asyncio.TaskGroup() as group:
+                parts = [
+                    group.create_task(self.process.run(build_bootstrap(settings), self.states.append), name="envoy"),
+                    group.create_task(self.health.follow(self._on_verdicts), name="verdicts"),
+                ]
+                try:
+                    yield self
+                finally:
+                    for part in parts:
+                        part.cancel()
+        finally:
+            await self.process.stop(drain=0.0)
+            await server.stop(None)
+
+
+def service_of(
+    name: str,
+    endpoints: Iterable[tuple[str, int]],
+    app: AppProtocol = AppProtocol.HTTP,
+    locality: str = "aws/eu-west-1/a",
+    check: HealthCheck = HTTP_CHECK,
+    port: int = 80,
+) -> LocalService:
+    """A local service with one port and these endpoints."""
+    where = Locality.parse(locality)
+    return LocalService(
+        ServiceName("shop", name),
+        ServiceType.CLUSTER_SET_IP,
+        (ServicePort("main", port, app_protocol=app),),
+        tuple(Endpoint(address, where, {"main": number}) for address, number in endpoints),
+        check,
+        export=ExportSpec(),
+    )
+
+
+def capacity_of(cluster: ClusterId, local: LocalService) -> Capacity:
+    """All endpoints healthy."""
+    weights: dict[Locality, int] = {}
+    for endpoint in local.endpoints:
+        weights[endpoint.locality] = weights.get(endpoint.locality, 0) + endpoint.weight
+    return Capacity(local.service, cluster, tuple(ZoneCapacity(where, n, n) for where, n in weights.items()))
+
+
+__all__ = ["DOMAIN", "EnvoyGateway", "World", "capacity_of", "cluster_id", "msgspec", "service_of"]
