@@ -4,12 +4,20 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TypeVar, overload
 
 T = TypeVar("T")
 
 
-async def eventually(condition: Callable[[], T | Awaitable[T]], within: float = 5.0, every: float = 0.01) -> T:
+@overload
+async def eventually(condition: Callable[[], Awaitable[T]], within: float = ..., every: float = ...) -> T: ...
+
+
+@overload
+async def eventually(condition: Callable[[], T], within: float = ..., every: float = ...) -> T: ...
+
+
+async def eventually(condition: Callable[[], object], within: float = 5.0, every: float = 0.01) -> object:
     """Ask until the answer is true (a failed assert inside counts as "not yet") and return it; fail after `within`
     seconds with the last answer or the last failed assert."""
     loop = asyncio.get_running_loop()
@@ -17,7 +25,7 @@ async def eventually(condition: Callable[[], T | Awaitable[T]], within: float = 
     while True:
         try:
             answer = condition()
-            value: T = await answer if inspect.isawaitable(answer) else answer
+            value: object = await answer if inspect.isawaitable(answer) else answer
             if value:
                 return value
             last: object = value
