@@ -22,7 +22,7 @@ def anyio_backend() -> str:
 async def until(condition: object, timeout: float = 5) -> None:
     assert callable(condition)
     async with asyncio.timeout(timeout):
-        while not condition():  # noqa: ASYNC110 - what is waited for is a file
+        while not condition():
             await asyncio.sleep(0.01)
 
 
