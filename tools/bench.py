@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
 import msgspec  # noqa: E402
+
 from support import binaries  # noqa: E402
 from support.bench import Row  # noqa: E402
 
@@ -84,14 +85,12 @@ def machine() -> str:
     """What the figures depend on; no names of hosts, no paths."""
     model = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return "\n".join(
-        (
-            f"* Processor: {model[1] if model else platform.machine()}, {os.cpu_count()} cores; memory {memory:.0f} GiB",
-            f"* Linux {platform.release().split('-')[0]}, Python {platform.python_version()}",
-            f"* Envoy {first_line([str(binaries.envoy()), '--version'], r'/([0-9.]+)/')}, "
-            f"etcd {first_line([str(binaries.etcd()), '--version'], r'etcd Version: ([0-9.]+)')}",
-        )
-    )
+    processor = model[1] if model else platform.machine()
+    envoy = first_line([str(binaries.envoy()), "--version"], r"/([0-9.]+)/")
+    etcd = first_line([str(binaries.etcd()), "--version"], r"etcd Version: ([0-9.]+)")
+    return f"""* Processor: {processor}, {os.cpu_count()} cores; memory {memory:.0f} GiB
+* Linux {platform.release().split("-")[0]}, Python {platform.python_version()}
+* Envoy {envoy}, etcd {etcd}"""
 
 
 def main() -> int:
