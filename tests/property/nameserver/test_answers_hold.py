@@ -1,0 +1,208 @@
+"""Random zones against dnspython's own rendering, random bytes against the rules that no packet may break."""
+
+import dns.message
+import dns.name
+import dns.rcode
+import dns.rdata
+import dns.rdataclass
+import dns.rdatatype
+import dns.zone
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from isthmus_dns.answer import Responder
+from isthmus_dns.intake import apply_services
+from isthmus_sync.proto import isthmus_pb2 as pb
+from unit.nameserver.builders import SERIAL, headless, host, question, resources, responder, service
+
+ORIGIN = dns.name.from_text("clusterset.local.")
+TYPES = ("A", "AAAA", "SRV", "SOA", "TXT")
+
+labels = st.sampled_from(["a", "b", "web", "db", "x" * 63])
+clusters = st.sampled_from(["east", "west"])
+ports = st.lists(
+    st.builds(
+        pb.ServicePort,
+        name=st.sampled_from(["", "http", "grpc"]),
+        port=st.integers(1, 65535),
+        protocol=st.sampled_from([pb.TCP, pb.UDP]),
+    ),
+    max_size=3,
+    unique_by=lambda port: (port.name, port.protocol),
+)
+fours = st.sampled_from([f"10.0.0.{n}" for n in range(9)])
+sixes = st.sampled_from([f"fd00::{n}" for n in range(9)])
+hosts = st.lists(
+    st.builds(
+        host,
+        st.one_of(fours, sixes),
+        st.sampled_from(["", "h-0", "h-1"]),
+        clusters,
+        ports,
+    ),
+    max_size=12,
+)
+names = st.builds("{}/{}".format, st.sampled_from(["a", "shop"]), labels)
+services = st.one_of(
+    st.builds(service, names, st.one_of(st.tuples(fours), st.tuples(sixes), st.tuples(fours, sixes)), ports),
+    st.builds(headless, names, hosts),
+)
+
+
+def rendered(zone: list[pb.ZoneService]) -> dns.zone.Zone:
+    """The zone by dnspython, from text: nothing of ours takes part."""
+    lines = [
+        f"@ 5 IN SOA ns.dns hostmaster {SERIAL} 7200 1800 86400 5",
+        "@ 5 IN NS ns.dns",
+        'dns-version 5 IN TXT "1.0.0"',
+    ]
+    for one in zone:
+        base = f"{one.name}.{one.namespace}.svc"
+        if one.type == pb.CLUSTER_SET_IP:
+            lines += [f"{base} 5 IN {'AAAA' if ':' in ip else 'A'} {ip}" for ip in one.ips]
+            targets = [(port, base) for port in one.ports]
+        else:
+            targets = []
+            for each in one.hosts:
+                kind = "AAAA" if ":" in each.address else "A"
+                dashed = (
+                    "fd00-" + "0000-" * 6 + f"000{each.address[-1]}"
+                    if kind == "AAAA"
+                    else each.address.replace(".", "-")
+                )
+                target = f"{each.hostname or dashed}.{each.cluster}.{base}"
+                lines += [f"{base} 5 IN {kind} {each.address}", f"{target} 5 IN {kind} {each.address}"]
+                targets += [(port, target) for port in each.ports]
+        for port, target in targets:
+            if port.name:
+                proto = "udp" if port.protocol == pb.UDP else "tcp"
+                rdata = f"5 IN SRV 0 100 {port.port} {target}"
+                lines += [f"_{port.name}._{proto}.{base} {rdata}", f"{base} {rdata}"]
+    return dns.zone.from_text("\n".join(lines), origin=ORIGIN, relativize=False)
+
+
+def expected(zone: dns.zone.Zone, name: dns.name.Name, rtype: str) -> tuple[str, set[str]]:
+    node = zone.get_node(name)
+    found = node.get_rdataset(dns.rdataclass.IN, dns.rdatatype.from_text(rtype)) if node else None
+    if found:
+        return "NOERROR", {rdata.to_text() for rdata in found}
+    # ns.dns owns no record of its own, but NS and SOA name it: so it exists.
+    known = [*zone.nodes, dns.name.from_text("ns.dns", ORIGIN)]
+    exists = any(other.is_subdomain(name) for other in known)
+    return "NOERROR" if exists else "NXDOMAIN", set()
+
+
+def questions(zone: dns.zone.Zone) -> set[dns.name.Name]:
+    """Every name of the zone, everything above and something below each."""
+    found = {ORIGIN}
+    for name in zone.nodes:
+        while name != ORIGIN:
+            found |= {name, name.parent()}
+            if len(name.to_wire() or b"") < 240:
+                found |= {dns.name.Name((b"nope", *name.labels)), dns.name.Name((b"nope", *name.parent().labels))}
+            name = name.parent()
+    return found
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(services, max_size=4, unique_by=lambda one: (one.namespace, one.name)))
+def test_every_answer_is_what_dnspython_would_render(zone: list[pb.ZoneService]) -> None:
+    server, model = responder(*zone), rendered(zone)
+
+    for name in questions(model):
+        for rtype in TYPES:
+            query = dns.message.make_query(name, rtype, use_edns=0, payload=1232)
+            wire = server.respond(query.to_wire(), True)
+            assert wire is not None
+            response = dns.message.from_wire(wire)
+            answers = {rdata.to_text() for rrset in response.answer for rdata in rrset}
+            assert (response.rcode().to_text(response.rcode()), answers) == expected(model, name, rtype), (name, rtype)
+            # The records are right byte for byte, too: rendering them again loses and adds nothing.
+            again = dns.message.from_wire(response.to_wire())
+            assert again.sections == response.sections
+            assert all(rrset.ttl == 5 for section in response.sections[1:] for rrset in section)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.lists(st.lists(services, max_size=3, unique_by=lambda one: (one.namespace, one.name)), min_size=1, max_size=5)
+)
+def test_a_zone_after_any_changes_is_the_zone_built_at_once(states: list[list[pb.ZoneService]]) -> None:
+    server = responder()
+    before: dict[str, bytes] = {}
+    for state in states:
+        now = resources(state)
+        assert apply_services(server.zone, now, before.keys() - now.keys()) == {}
+        before = now
+
+    fresh = responder(*states[-1]).zone
+    assert server.zone.ready == fresh.ready
+    assert server.zone.long == fresh.long
+    assert server.zone.names == fresh.names
+
+
+SERVER = responder(
+    service("shop/web", ["10.1.2.3", "fd00::3"]),
+    headless("shop/db", [host(f"10.0.0.{n}", f"db-{n}") for n in range(40)]),
+)
+UNSYNCED = responder(service("shop/web"), synced=False)
+SEEDS = [
+    question(name, rtype, edns, id=7).to_wire()
+    for name in (
+        "web.shop.svc.clusterset.local",
+        "nope.clusterset.local",
+        "db.shop.svc.clusterset.local",
+        "example.com",
+    )
+    for rtype in ("A", "SRV", "ANY", "AXFR", "TXT")
+    for edns in (None, 512, 4096)
+]
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> bytes:
+    """A good query with some bytes changed, cut off or added."""
+    packet = bytearray(draw(st.sampled_from(SEEDS)))
+    for _ in range(draw(st.integers(0, 4))):
+        packet[draw(st.integers(0, len(packet) - 1))] = draw(st.integers(0, 255))
+    cut = draw(st.integers(0, len(packet)))
+    return bytes(packet[:cut] if draw(st.booleans()) else packet) + draw(st.binary(max_size=3))
+
+
+def check_rules(server: Responder, packet: bytes) -> None:
+    response = server.respond(packet)
+    if response is None:
+        assert len(packet) < 12 or packet[2] & 0x80
+        return
+    assert response[:2] == packet[:2]
+    assert response[2] & 0x80
+    assert response[2] & 0x78 == packet[2] & 0x78
+    assert len(response) <= 1232
+    message = dns.message.from_wire(response)  # also: nothing that we send is malformed
+    if message.rcode() not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
+        reason = 60 if message.options else 0
+        assert len(response) <= max(len(packet), 12) + reason
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.one_of(st.binary(max_size=600), mutated()))
+def test_no_packet_raises_or_is_amplified(packet: bytes) -> None:
+    check_rules(SERVER, packet)
+    check_rules(UNSYNCED, packet)
+    SERVER.respond(packet, True)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(SEEDS), st.integers(0, 2**32 - 1))
+def test_case_of_letters_changes_nothing_but_the_question(seed: bytes, coins: int) -> None:
+    end = seed.index(b"\0", 12)
+    cased = bytearray(seed)
+    for at in range(12, end):
+        if chr(seed[at]).isalpha() and coins >> (at % 32) & 1:
+            cased[at] = seed[at] ^ 0x20
+    plain, odd = SERVER.respond(seed), SERVER.respond(bytes(cased))
+
+    assert plain is not None
+    assert odd is not None
+    assert odd[12:end] == bytes(cased[12:end])
+    assert odd[:12] + plain[12:end] + odd[end:] == plain
