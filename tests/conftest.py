@@ -7,11 +7,17 @@ from inspect import iscoroutinefunction
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from support import binaries, leaks
 from support.addresses import LoopbackNet
 from support.etcd import Etcd
 from support.waiting import wait_until
+
+# A busy machine is no counterexample: time limits belong to tests that say so.
+settings.register_profile("isthmus", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("fuzz", settings.get_profile("isthmus"), max_examples=5000)
+settings.load_profile("fuzz" if os.environ.get("ISTHMUS_FUZZ") else "isthmus")
 
 
 @pytest.fixture(scope="session")
