@@ -41,15 +41,14 @@ WANTED = (
     "validate/",
 )
 SHAPE = {False: "Unary", True: "Stream"}
-PACKAGES = ("aetcd", "googleapis-common-protos", "grpcio-tools", "xds-protos")
+PACKAGES = ("aetcd", "grpcio-tools", "xds-protos")
 
 
 def modules() -> Iterator[str]:
     """The import names of the generated modules that the product may use."""
-    for package in ("xds-protos", "googleapis-common-protos"):
-        for file in metadata.files(package) or ():
-            if file.name.endswith("_pb2.py") and str(file).startswith(WANTED):
-                yield str(file.with_suffix("")).replace("/", ".")
+    for file in metadata.files("xds-protos") or ():
+        if file.name.endswith("_pb2.py") and str(file).startswith(WANTED):
+            yield str(file.with_suffix("")).replace("/", ".")
 
 
 def closure(names: Iterator[str]) -> descriptor_pb2.FileDescriptorSet:
