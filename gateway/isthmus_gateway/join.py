@@ -24,6 +24,7 @@ from cryptography import x509
 from isthmus_core.errors import InvalidInput, IsthmusError, Refused, Unavailable
 from isthmus_core.names import Locality
 from isthmus_core.spiffe import controller_name, trust_domain_of
+from isthmus_gateway.identity import read_authority
 from isthmus_gateway.membership import Membership, read_membership, write_membership
 from isthmus_kit.files import make_folder, read_file, write_file
 from isthmus_kit.pki import (
@@ -102,7 +103,7 @@ def join(token: JoinToken | str, data_dir: Path, *, timeout: float = 10.0) -> Me
 
 
 def _present_member(folder: Path, token: JoinToken) -> Membership | None:
-    """The member that is there already, when it is the one of this token and from this very root."""
+    """The member that is there already, of this token's cluster and root; None when its CA has to be made (anew)."""
     if not (folder / "cluster.json").exists():
         return None
     present = read_membership(folder)
@@ -118,7 +119,18 @@ def _present_member(folder: Path, token: JoinToken) -> Membership | None:
             f"{folder} belongs to a federation {token.domain} with another root than the token's",
             "Use another data directory.",
         )
-    return present
+    return present if _lasts(folder) else None
+
+
+def _lasts(folder: Path) -> bool:
+    """Whether the CA that is there is whole and has more than half of its life left: else joining renews it."""
+    now = datetime.now(UTC)
+    try:
+        certificate = read_authority(folder, now).certificate
+    except IsthmusError:
+        return False
+    begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    return now < begins + (ends - begins) / 2
 
 
 def _own_key(folder: Path) -> SigningKey:
