@@ -17,22 +17,9 @@ from grpc_tools import protoc  # type: ignore[import-untyped]
 
 ROOT = Path(__file__).resolve().parent.parent
 STUBS = ROOT / "build" / "stubs"
-# What the product speaks; the descriptors of everything they refer to come along.
+# What the product may speak; the descriptors of everything they refer to come along.
 WANTED = (
-    "envoy/config/",
-    "envoy/data/core/",
-    "envoy/extensions/access_loggers/",
-    "envoy/extensions/clusters/",
-    "envoy/extensions/filters/http/",
-    "envoy/extensions/filters/network/",
-    "envoy/extensions/health_check/",
-    "envoy/extensions/internal_redirect/",
-    "envoy/extensions/load_balancing_policies/",
-    "envoy/extensions/retry/",
-    "envoy/extensions/transport_sockets/",
-    "envoy/extensions/upstreams/",
-    "envoy/service/",
-    "envoy/type/",
+    "envoy/",
     "google/rpc/status_pb2.py",
     "google/rpc/code_pb2.py",
     "google/rpc/error_details_pb2.py",
