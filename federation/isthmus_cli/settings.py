@@ -84,7 +84,6 @@ class ControllerOptions(Options):
     embedded_etcd: bool | None = Field(
         None, description="Run a single etcd inside the data directory. Default: yes, unless --etcd is given."
     )
-    etcd_listen: str = Field("127.0.0.1:0", description="HOST:PORT of the embedded etcd; port 0 takes a free one.")
     etcd: str | None = Field(None, description="HOST:PORT[,...] of an etcd of your own.")
     etcd_ca: Path | None = Field(
         None, description="CA certificate of that etcd (PEM). Without it the connection is refused."
@@ -93,9 +92,7 @@ class ControllerOptions(Options):
     etcd_key: Path | None = Field(None, description="Key of the client certificate (PEM).")
     etcd_user: str | None = Field(None, description="User of that etcd; its password comes from --etcd-password-file.")
     etcd_password_file: Path | None = Field(None, description="File that holds the password of the etcd user.")
-    session_ttl: float = Field(
-        5.0, gt=0.5, le=300, description="Seconds without a gateway until its session counts as lost."
-    )
+    session_ttl: int = Field(5, ge=1, le=300, description="Seconds without a gateway until its session counts as lost.")
 
 
 class GatewayOptions(Options):
@@ -148,6 +145,11 @@ class DnsOptions(Options):
 
 
 ALL: tuple[type[Options], ...] = (ControllerOptions, GatewayOptions, DnsOptions)
+
+
+def parts(text: str | None) -> tuple[str, ...]:
+    """The parts of a comma-separated list."""
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
 
 
 def flag(name: str) -> str:

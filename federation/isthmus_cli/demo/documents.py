@@ -5,7 +5,7 @@ from pathlib import Path
 from isthmus_cli.demo.world import GREETER_PORT, SERVICE_PORT, Place
 
 _ECHO = """\
-apiVersion: v1
+apiVersion: isthmus.dev/v1alpha1
 kind: Service
 metadata: {{ namespace: shop, name: echo }}
 spec:
@@ -18,7 +18,7 @@ spec:
 """
 
 _GREETER = """\
-apiVersion: v1
+apiVersion: isthmus.dev/v1alpha1
 kind: Service
 metadata: {{ namespace: shop, name: greeter }}
 spec:

@@ -124,9 +124,16 @@ class Story:
 
     async def _first_call(self) -> None:
         load = TcpLoad("first", self._greeter_vip, GREETER_PORT, 1)
-        start = time.monotonic()
-        word = await load._greet()
-        self.report.first_call_ms = round((time.monotonic() - start) * 1000, 1)
+        word = ""
+
+        async def answers() -> bool:
+            nonlocal word
+            start = time.monotonic()
+            word = await load.probe()
+            self.report.first_call_ms = round((time.monotonic() - start) * 1000, 1)
+            return bool(word)
+
+        await wait_for("the first answer across clusters", answers, 20)
         self._say(
             f"First call across clusters: {self._near.name} asked shop/greeter and {word} answered "
             f"in {self.report.first_call_ms} ms, through two Envoys over mutual TLS."
@@ -134,9 +141,7 @@ class Story:
         echo = HttpLoad("echo", self._vip, SERVICE_PORT, 1)
 
         async def near_answers() -> bool:
-            with contextlib.suppress(OSError, ValueError, EOFError):
-                return await echo._ask() == self._near.name
-            return False
+            return await echo.probe() == self._near.name
 
         await wait_for("the nearest echo", near_answers, 20)
         self._detail(f"shop/echo is answered by {self._near.name} itself: the nearest healthy place comes first")

@@ -1,0 +1,243 @@
+"""A whole federation of real processes for a test: controller with etcd, clusters with gateway, Envoy and DNS."""
+
+import json
+import os
+import signal
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import dns.exception
+import dns.message
+import dns.query
+import dns.rdatatype
+
+from isthmus_kit.children import descendants, send
+from support import binaries
+from support.addresses import LoopbackNet, free_port
+from support.command import isthmus
+from support.process import Process
+from support.waiting import wait_until
+
+DNS_PORT = 5353
+BACKEND = Path(__file__).parent / "echo_backend.py"
+
+
+class RunningController:
+    """A federation with its controller running, and the home folder from which the command reaches it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.home = folder / "home"
+        self.net = LoopbackNet()
+        self.address = self.net.address(1)
+        self.process: Process | None = None
+        self._grpc, self._admin = free_port(self.address), free_port(self.address)
+        self.environment = {
+            **os.environ,
+            "ISTHMUS_HOME": str(self.home),
+            "ISTHMUS_ENVOY": str(binaries.envoy()),
+            "ISTHMUS_ETCD": str(binaries.etcd()),
+        }
+
+    def __enter__(self) -> Self:
+        self.cli("init", "--domain", "fed.test", "--controller", f"{self.address}:{self._admin}")
+        self.start_controller()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop_controller()
+        self.net.close()
+
+    def start_controller(self) -> None:
+        """Start the controller and wait until it answers."""
+        listen = ["--listen", f"{self.address}:{self._grpc}", "--admin-listen", f"{self.address}:{self._admin}"]
+        self.process = self.spawn("controller", "controller", *listen)
+        wait_until(self._answers, within=30, every=0.1)
+
+    def stop_controller(self) -> None:
+        if self.process is not None:
+            self.process.stop()
+
+    def cli(self, *words: str, ok: bool = True) -> str:
+        """Run one command; gives what it printed, and fails with its error unless `ok` is False."""
+        done = isthmus(*words, home=self.home)
+        assert done.returncode == 0 or not ok, f"isthmus {' '.join(words)}: {done.stderr}{done.stdout}"
+        return done.stdout if ok else done.stderr
+
+    def json(self, *words: str) -> Any:
+        return json.loads(self.cli(*words, "--output", "json"))
+
+    def spawn(self, name: str, *words: str) -> Process:
+        """Start a long-running command; its log is `<home>/<name>.log`."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "isthmus_cli.main", *words]
+        return Process(command, self.home / f"{name}.log", self.environment).start()
+
+    def _answers(self) -> bool:
+        assert self.process is not None
+        if not self.process.running:
+            raise self.process.ended()
+        return isthmus("status", home=self.home).returncode == 0
+
+
+class Member:
+    """One cluster: its processes, its own part of the loopback network, its service documents."""
+
+    def __init__(self, federation: "Federation", name: str, locality: str) -> None:
+        self.federation = federation
+        self.name = name
+        self.locality = locality
+        self.net = LoopbackNet()
+        self.gateway_address = self.net.address(1)
+        self.folder = federation.home / "clusters" / name
+        self.processes: dict[str, Process] = {}
+
+    def join(self) -> None:
+        """Register the cluster, and join it with its token."""
+        token = self.federation.home / f"{self.name}.token"
+        self.federation.cli("cluster", "register", self.name, "--locality", self.locality, "--token-file", str(token))
+        self.federation.cli("cluster", "join", "--token-file", str(token))
+
+    def start(self) -> None:
+        """Start the gateway and the DNS server, without waiting."""
+        self.start_gateway()
+        self.processes["dns"] = self.federation.spawn(
+            f"{self.name}-dns", "dns", "--cluster", self.name, "--listen", f"{self.net.address(53)}:{DNS_PORT}"
+        )
+
+    def start_gateway(self) -> None:
+        self.processes["gateway"] = self.federation.spawn(
+            f"{self.name}-gateway",
+            *("gateway", "--cluster", self.name, "--listen", f"{self.gateway_address}:15443"),
+            *("--vip-range", f"{self.net.prefix}.128/25", "--web-listen", f"{self.gateway_address}:15020"),
+        )
+
+    def wait_ready(self, within: float = 30.0) -> None:
+        wait_until(lambda: not self.missing(), within, every=0.05)
+
+    def missing(self) -> Mapping[str, str]:
+        """What `/readyz` of the gateway says is missing; {"gateway": ...} when nobody answers."""
+        assert self.processes["gateway"].running, self.processes["gateway"].output()[-3000:]
+        try:
+            with urllib.request.urlopen(f"http://{self.gateway_address}:15020/readyz", timeout=2) as answer:
+                return dict(json.loads(answer.read())["missing"])
+        except urllib.error.HTTPError as error:
+            return dict(json.loads(error.read())["missing"])
+        except OSError as error:
+            return {"gateway": str(error)}
+
+    def start_backend(self, name: str = "", host: int = 10, port: int = 8080) -> Process:
+        """A backend that answers HTTP and lines of text with its name (the cluster's by default)."""
+        address = self.net.address(host)
+        process = Process(
+            [sys.executable, BACKEND, name or self.name, address, str(port)],
+            self.federation.home / f"{self.name}-{host}.log",
+        ).start()
+        self.processes[f"backend-{host}-{port}"] = process
+        process.wait_for_port(address, port)
+        return process
+
+    def describe(self, document: str, file: str = "services.yaml") -> None:
+        """Write a file of service documents, atomically."""
+        path = self.folder / "services" / file
+        path.with_suffix(".tmp").write_text(document)
+        path.with_suffix(".tmp").rename(path)
+
+    def offer(
+        self,
+        name: str = "echo",
+        port: int = 8080,
+        hosts: tuple[int, ...] = (10,),
+        protocol: str = "http",
+        check: str = "",
+    ) -> None:
+        """Describe and export the service shop/<name> with one endpoint for each backend host."""
+        health = check or ("http: {path: /healthz}" if protocol == "http" else "tcp: {}")
+        endpoints = "".join(f"  - address: {self.net.address(host)}\n" for host in hosts)
+        self.describe(
+            "apiVersion: isthmus.dev/v1alpha1\nkind: Service\n"
+            f"metadata: {{namespace: shop, name: {name}}}\n"
+            f"spec:\n  ports:\n  - {{name: {protocol}, port: {port}}}\n"
+            f"  endpoints:{' []' if not hosts else ''}\n{endpoints}"
+            f"  healthCheck:\n    {health}\n"
+            "---\napiVersion: multicluster.x-k8s.io/v1beta1\nkind: ServiceExport\n"
+            f"metadata: {{namespace: shop, name: {name}}}\n",
+            f"{name}.yaml",
+        )
+
+    def resolve(self, name: str, kind: str = "A") -> list[str]:
+        """The records that this cluster's DNS gives for `name` (without the final dot); [] for none."""
+        query = dns.message.make_query(name, kind)
+        answer = dns.query.udp(query, self.net.address(53), timeout=2, port=DNS_PORT)
+        wanted = dns.rdatatype.from_text(kind)
+        return [record.to_text() for rrset in answer.answer if rrset.rdtype == wanted for record in rrset]
+
+    def vip(self, service: str = "echo", within: float = 20.0) -> str:
+        """The address of shop/<service> here, once DNS knows it."""
+
+        def known() -> str:
+            try:
+                return "".join(self.resolve(f"{service}.shop.svc.clusterset.local"))
+            except (OSError, dns.exception.DNSException):
+                return ""
+
+        return wait_until(known, within, every=0.02)
+
+    def pids(self) -> list[int]:
+        """Every process of the cluster, Envoy included."""
+        running = [process.pid for process in self.processes.values() if process.running]
+        return [pid for top in running for pid in (*descendants(top), top)]
+
+    def signal(self, number: int) -> None:
+        """Send a signal to everything in the cluster at once."""
+        send(self.pids(), number)
+
+    def kill(self) -> None:
+        """The whole cluster is gone from one moment to the next."""
+        self.signal(signal.SIGKILL)
+        for process in self.processes.values():
+            process.kill()
+
+    def stop(self) -> None:
+        self.signal(signal.SIGCONT)
+        for process in self.processes.values():
+            process.stop()
+        self.net.close()
+
+
+class Federation(RunningController):
+    """A controller and clusters that have joined and are ready."""
+
+    def __init__(self, folder: Path, **clusters: str) -> None:
+        """`clusters`: name = locality."""
+        super().__init__(folder)
+        self.members = {name: Member(self, name, locality) for name, locality in clusters.items()}
+
+    def __enter__(self) -> Self:
+        try:
+            super().__enter__()
+            for member in self.members.values():
+                member.join()
+                member.start()
+            for member in self.members.values():
+                member.wait_ready()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for member in self.members.values():
+            member.stop()
+        super().__exit__(kind, error, trace)
+
+    def __getitem__(self, name: str) -> Member:
+        return self.members[name]

@@ -1,0 +1,49 @@
+"""A steady load while something breaks, and what it saw."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from isthmus_cli.demo.load import HttpLoad, Load, TcpLoad
+from support.waiting import eventually
+
+__all__ = ["HttpLoad", "LineLoad", "answered_by", "loading", "serves"]
+
+
+class LineLoad(TcpLoad):
+    """The same load for the tests' own backend, which answers `<name> <line>`."""
+
+    def _name_in(self, line: str) -> str:
+        name, _, said = line.partition(" ")
+        if said != "isthmus":
+            raise ValueError(f"a broken answer: {line!r}")
+        return name
+
+
+@asynccontextmanager
+async def loading(load: Load, first: str) -> AsyncIterator[Load]:
+    """Run a load around a block; waits before the block until `first` alone answers, and settles after it."""
+    await answered_by(load.probe, first)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(load.run(), name="load")
+        try:
+            await asyncio.sleep(0.5)
+            yield load
+            await asyncio.sleep(0.5)
+        finally:
+            task.cancel()
+
+
+async def answered_by(ask: Callable[[], Awaitable[str]], name: str, within: float = 20.0) -> None:
+    """Wait until five requests in a row are answered by `name`."""
+
+    async def steady() -> bool:
+        return [await ask() for _ in range(5)] == [name] * 5
+
+    await eventually(steady, within, every=0.05)
+
+
+async def serves(load: Load, name: str, within: float = 10.0) -> None:
+    """Wait until `name` answers requests of a running load."""
+    await eventually(lambda: load.answered_by(time.monotonic() - 0.3)[name] > 0, within)

@@ -1,0 +1,140 @@
+"""What a person gets wrong on the command line: one sentence with the mend, exit 2 for usage and 1 for all else."""
+
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.command import isthmus
+
+
+@pytest.fixture(scope="module")
+def federation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A federation whose controller does not run."""
+    home = tmp_path_factory.mktemp("home")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    done = isthmus("init", "--domain", "fed.example", "--controller", f"127.0.0.1:{port}", home=home)
+    assert done.returncode == 0, done.stderr
+    return home
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path
+    shutil.rmtree(tmp_path, ignore_errors=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--nonsense"], "No such option '--nonsense'"),
+        (["statsu"], "Did you mean 'status'?"),
+        (["cluster", "nonsense"], "No such command 'nonsense'"),
+        (["status", "--output", "xml"], "'xml' is not one of 'table', 'json', 'yaml'"),
+        (["explain", "shop/echo"], "Missing option '--from'"),
+        (["init"], "Missing option '--domain'"),
+        (["cluster", "register", "west"], "Missing option '--locality'"),
+        (["gateway", "--nonsense"], "No such option"),
+    ],
+)
+def test_a_wrong_call_is_a_usage_error(words: list[str], said: str, empty: Path) -> None:
+    done = isthmus(*words, home=empty)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["cluster", "register", "West", "--locality", "aws/eu/a"], "cluster id 'West' is not a DNS label"),
+        (["cluster", "register", "west", "--locality", "aws"], "locality 'aws' is not provider/region/zone"),
+        (["explain", "echo", "--from", "west"], "service 'echo' has no namespace"),
+        (["status"], "no controller answers"),
+        (["status", "--controller", "127.0.0.1:notaport"], "is not HOST:PORT"),
+        (["cluster", "join", "--token-file", "nowhere"], "the token file nowhere cannot be read"),
+        (["gateway", "--cluster", "west"], "no cluster 'west' has joined"),
+        (["dns"], "no cluster has joined"),
+        (["export", "shop/echo"], "no cluster has joined"),
+        (["init", "--domain", "fed.example"], "there is already a federation"),
+        (["controller", "--config", "nowhere.toml"], "there is no configuration file nowhere.toml"),
+        (["controller", "--session-ttl", "soon"], "--session-ttl:"),
+    ],
+)
+def test_what_cannot_work_is_said_in_one_sentence(words: list[str], said: str, federation: Path) -> None:
+    done = isthmus(*words, home=federation)
+    assert done.returncode == 1, done.stdout
+    assert done.stderr.startswith("Error: ")
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_without_a_federation_the_mend_is_init(empty: Path) -> None:
+    done = isthmus("status", home=empty)
+    assert (done.returncode, "isthmus init" in done.stderr) == (1, True)
+
+
+def test_a_broken_configuration_is_named_with_its_place(empty: Path) -> None:
+    (empty / "config.toml").write_text("controllers = [")
+    done = isthmus("status", home=empty)
+    assert done.returncode == 1
+    assert "config.toml is not valid TOML" in done.stderr
+    assert "line 1" in done.stderr
+
+
+def test_an_unknown_configuration_entry_is_named(federation: Path, empty: Path) -> None:
+    text = (federation / "config.toml").read_text()
+    (empty / "config.toml").write_text(text + 'colour = "red"\n')
+    done = isthmus("status", home=empty)
+    assert "unknown entry 'colour'" in done.stderr
+
+
+@pytest.mark.parametrize("domain", ["", "fed_x.example", "-x.example", "a..b", "x" * 300])
+def test_a_domain_that_no_certificate_can_carry_is_refused(domain: str, empty: Path) -> None:
+    done = isthmus("init", "--domain", domain, home=empty)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: ")
+    assert not (empty / "config.toml").exists()
+
+
+@pytest.mark.parametrize("token", ["", "rubbish", "isthmus-join-v1.", "isthmus-join-v1.!!!!", "isthmus-join-v9.e30"])
+def test_a_malformed_token_is_refused_before_anything_is_asked(token: str, empty: Path) -> None:
+    done = isthmus("cluster", "join", "--token-file", "-", home=empty, stdin=token)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: ")
+    assert "token" in done.stderr
+    assert not (empty / "clusters").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[gateway]\nlisten = 3\n", "listen"),
+        ("[gateway]\nlsten = '1.2.3.4:5'\n", "Did you mean 'listen'?"),
+        ("[gatway]\n", "unknown table [gatway]"),
+        ("[gateway", "cannot be read"),
+    ],
+)
+def test_mistakes_in_a_settings_file_are_named(text: str, said: str, empty: Path) -> None:
+    (empty / "settings.toml").write_text(text)
+    done = isthmus("gateway", "--config", str(empty / "settings.toml"), home=empty)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_wrong_variable_is_named_by_its_name(empty: Path) -> None:
+    done = isthmus("dns", home=empty, env={"ISTHMUS_DNS_WORKERS": "many"})
+    assert done.returncode == 1
+    assert "ISTHMUS_DNS_WORKERS" in done.stderr
+
+
+def test_doctor_says_how_to_mend(federation: Path) -> None:
+    done = isthmus("doctor", home=federation)
+    assert done.returncode == 1
+    assert "no controller answers" in done.stdout
+    assert "isthmus controller" in done.stdout
