@@ -39,4 +39,3 @@ class Route(msgspec.Struct, frozen=True):
     status: int = 200
     open: bool = False
     """Needs no client certificate: what a cluster asks before it has one."""
-    hidden_from_log: bool = False

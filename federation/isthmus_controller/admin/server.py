@@ -3,39 +3,26 @@
 import difflib
 import logging
 import re
-import ssl
 from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 from aiohttp import web
-from cryptography import x509
 
+from isthmus_controller.admin.errors import NotFound, Taken, Unidentified
 from isthmus_controller.admin.openapi import openapi
 from isthmus_controller.admin.routes import Ask, Query, Route
 from isthmus_core.errors import InvalidInput, Refused
+from isthmus_core.spiffe import Role
+from isthmus_kit.tls import peer_of_tls
 from isthmus_kit.web import json_response
 
 log = logging.getLogger(__name__)
 
 MAX_BODY = 64 * 1024
+_MEND = "Use the certificate and key that 'isthmus init' wrote."
 
 WebHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json"})
-
-
-class NotFound(InvalidInput):
-    """There is nothing of that name."""
-
-
-class Taken(InvalidInput):
-    """Something of that name is there already."""
-
-
-class Unidentified(Refused):
-    """The caller showed no client certificate."""
-
-
-_STATUS: tuple[tuple[type[InvalidInput | Refused], int], ...] = ((NotFound, 404), (Taken, 409), (Unidentified, 401))
 
 
 @web.middleware
@@ -44,8 +31,7 @@ async def statuses(request: web.Request, handler: WebHandler) -> web.StreamRespo
     try:
         return await handler(request)
     except (NotFound, Taken, Unidentified) as error:
-        status = next(number for kind, number in _STATUS if isinstance(error, kind))
-        return json_response({"error": error.sentence, "mend": error.mend}, status)
+        return json_response({"error": error.sentence, "mend": error.mend}, error.status)
     except web.HTTPRequestEntityTooLarge:
         raise InvalidInput(f"the request is larger than {MAX_BODY} bytes") from None
     except web.HTTPNotFound:
@@ -81,7 +67,7 @@ def _handler(route: Route, domain: str) -> WebHandler:
                 raise InvalidInput(f"query parameter {name!r} is not known here", _nearest(name, sorted(allowed)))
         for name in sorted(required - request.query.keys()):
             raise InvalidInput(f"query parameter {name!r} is missing", _described(name, route.query))
-        body = _decoded(route.takes, await request.read()) if route.takes else None
+        body = _decoded(route.takes, await _read(request)) if route.takes else None
         answer = await route.answer(Ask(dict(request.match_info), dict(request.query), body, admin))
         if not route.open and route.method != "GET":
             log.info("admin changed the federation", extra={"admin": admin, "route": f"{route.method} {request.path}"})
@@ -90,34 +76,22 @@ def _handler(route: Route, domain: str) -> WebHandler:
     return handler
 
 
+async def _read(request: web.Request) -> bytes:
+    body = await request.read() if (request.content_length or 0) <= MAX_BODY else None
+    if body is None or len(body) > MAX_BODY:
+        raise InvalidInput(f"the request is larger than {MAX_BODY} bytes")
+    return body
+
+
 def admin_of(request: web.Request, domain: str) -> str:
-    """The name on the caller's admin certificate; raises Unidentified or Refused."""
+    """The name on the caller's admin certificate; raises Unidentified or Refused, also for clusters."""
     transport = request.transport
-    tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object") if transport else None
-    certificate = tls.getpeercert(binary_form=True) if tls else None
-    if not certificate:
-        raise Unidentified(
-            "this needs an admin certificate of the federation, and none was shown",
-            "Use the certificate and key that 'isthmus init' wrote.",
-        )
-    return admin_name(x509.load_der_x509_certificate(certificate), domain)
-
-
-def admin_name(certificate: x509.Certificate, domain: str) -> str:
-    """The admin that a verified certificate names; raises Refused for every other identity (also clusters)."""
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        uris = names.get_values_for_type(x509.UniformResourceIdentifier)
-    except x509.ExtensionNotFound:
-        uris = []
-    # SPIFFE X.509-SVID, section 2: exactly one URI SAN; TLS stacks accept two, so it is checked here.
-    found = re.fullmatch(rf"spiffe://{re.escape(domain)}/admin/([A-Za-z0-9._-]+)", uris[0]) if len(uris) == 1 else None
-    if found is None:
-        raise Refused(
-            f"the certificate of {', '.join(uris) or 'nobody'} is no admin certificate of {domain}",
-            "Use the certificate and key that 'isthmus init' wrote.",
-        )
-    return found.group(1)
+    peer = peer_of_tls(transport.get_extra_info("ssl_object") if transport else None, domain)
+    if peer is None:
+        raise Unidentified("this needs an admin certificate of the federation, and none was shown", _MEND)
+    if peer.role is not Role.ADMIN or peer.admin is None:
+        raise Refused(f"the certificate of {peer.id} is no admin certificate of {domain}", _MEND)
+    return peer.admin
 
 
 def _decoded(kind: type, body: bytes) -> object:

@@ -112,7 +112,7 @@ class Registry:
 
     def orphans(self) -> list[RecordKey]:
         """Keys of clusters that are no members: left over from a removal that was interrupted."""
-        return [key for key in self._raw if not isinstance(key, ClusterKey) and key.cluster not in self._members]
+        return [key for key in self._raw if ClusterKey(key.cluster) not in self._raw]
 
     def _take(self, change: Change, dirty: _Dirty) -> None:
         self.quarantined.pop(change.key, None)
@@ -167,6 +167,10 @@ class Registry:
             self._offers[cluster].add(service)
         else:
             self._offers[cluster].discard(service)
+
+    def is_registered(self, cluster: ClusterId) -> bool:
+        """Whether a record of the cluster stands in etcd, readable or not."""
+        return ClusterKey(cluster) in self._raw
 
     def _publish(self, dirty: _Dirty) -> list[Published]:
         out: list[Published] = []

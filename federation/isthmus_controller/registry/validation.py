@@ -10,7 +10,7 @@ import msgspec
 from google.protobuf.message import DecodeError
 
 from isthmus_controller.registry.records import check_schema
-from isthmus_controller.store.keys import EndpointsKey, ExportKey, GatewayKey
+from isthmus_controller.store.keys import EndpointsKey, ExportKey, GatewayKey, SessionKey
 from isthmus_core.errors import InvalidInput
 from isthmus_core.model import Endpoint, Export
 from isthmus_core.names import ClusterId, ServiceName, parse_cluster_id, parse_port_name
@@ -26,12 +26,13 @@ _AFFINITIES = ("", "None", "ClientIP")
 
 
 OwnKey = GatewayKey | ExportKey | EndpointsKey
+"""The keys that a cluster's resources become."""
 
 
 class Wish(msgspec.Struct, frozen=True):
     """One key that a cluster wants changed; body None: removed."""
 
-    key: OwnKey
+    key: OwnKey | SessionKey
     body: bytes | None
 
 

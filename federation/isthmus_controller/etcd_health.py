@@ -1,0 +1,49 @@
+"""Ask every member of etcd how it is, so that the status can name the one that is not well."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+
+import msgspec
+
+from isthmus_controller.admin.values import EtcdView
+from isthmus_controller.store import EtcdClient, Target
+from isthmus_core.errors import IsthmusError
+from isthmus_kit.readiness import Readiness
+
+_EVERY = 5.0
+
+
+class EtcdHealth:
+    """The state of each configured address of etcd, asked now and then."""
+
+    def __init__(self, target: Target, readiness: Readiness) -> None:
+        self._target = target
+        self._readiness = readiness
+        self._views = [EtcdView(address, False, "", False, 0, 0, "not asked yet") for address in target.addresses]
+
+    def views(self) -> Sequence[EtcdView]:
+        """The last answers."""
+        return self._views
+
+    async def run(self) -> None:
+        """Ask until cancelled."""
+        async with AsyncExitStack() as stack:
+            lines = [msgspec.structs.replace(self._target, addresses=(a,)) for a in self._target.addresses]
+            clients = [await stack.enter_async_context(EtcdClient(line, timeout=2.0)) for line in lines]
+            while True:
+                pairs = zip(self._target.addresses, clients, strict=True)
+                self._views = [await _ask(address, client) for address, client in pairs]
+                troubles = [f"{view.address}: {view.problem}" for view in self._views if not view.healthy]
+                self._readiness.warn("etcd members", "; ".join(troubles))
+                await asyncio.sleep(_EVERY)
+
+
+async def _ask(address: str, client: EtcdClient) -> EtcdView:
+    try:
+        status = await client.status()
+        problem = await client.health()
+    except IsthmusError as error:
+        return EtcdView(address, False, "", False, 0, 0, str(error))
+    leader = status.leader_id == status.member_id
+    return EtcdView(address, not problem, status.version, leader, status.revision, status.size_bytes, problem)

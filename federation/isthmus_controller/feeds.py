@@ -1,0 +1,69 @@
+"""Keep what gateways are told: caches that all share, and one of its own for each cluster's export status."""
+
+from collections.abc import Iterable
+from contextlib import ExitStack
+
+from isthmus_controller.registry import Published
+from isthmus_core.names import ClusterId
+from isthmus_sync import CAPACITY, CLUSTER, EXPORT_STATUS, FEDERATION, IMPORT, TRUST_BUNDLE, Publication, ResourceCache
+
+_SHARED = (TRUST_BUNDLE, CLUSTER, IMPORT, CAPACITY)
+
+
+class Feeds:
+    """One publication a cluster over the same caches: each resource is serialised once, whoever reads it."""
+
+    def __init__(self) -> None:
+        self.shared = {type_url: ResourceCache(type_url) for type_url in _SHARED}
+        self._statuses: dict[ClusterId, ResourceCache] = {}
+        self._publications: dict[ClusterId, Publication] = {}
+        self._synced = False
+
+    def of(self, cluster: ClusterId) -> Publication:
+        """What the gateways of one cluster are told."""
+        if cluster not in self._publications:
+            caches = [*self.shared.values(), self._status(cluster)]
+            self._publications[cluster] = Publication(caches, order=FEDERATION)
+        return self._publications[cluster]
+
+    def tell(self, published: Iterable[Published]) -> None:
+        """Make changes that belong together; every stream sees all of them at once."""
+        with ExitStack() as stack:
+            for publication in self._publications.values():
+                stack.enter_context(publication.change())
+            for resource in published:
+                cache = self._cache_of(resource)
+                if resource.body is None:
+                    cache.remove(resource.name)
+                else:
+                    cache.put(resource.name, resource.body)
+
+    def mark_synced(self) -> None:
+        """From now on streams are answered: before the first full read nobody is, an empty answer would be a lie."""
+        if self._synced:
+            return
+        self._synced = True
+        with ExitStack() as stack:
+            for publication in self._publications.values():
+                stack.enter_context(publication.change())
+            for cache in (*self.shared.values(), *self._statuses.values()):
+                cache.mark_synced()
+
+    def forget(self, cluster: ClusterId) -> None:
+        """A cluster is no member any more; its streams are being closed."""
+        self._statuses.pop(cluster, None)
+        self._publications.pop(cluster, None)
+
+    def sizes(self) -> dict[str, int]:
+        """How many resources of each shared type there are."""
+        return {type_url: len(cache) for type_url, cache in self.shared.items()}
+
+    def _cache_of(self, resource: Published) -> ResourceCache:
+        return self.shared[resource.type_url] if resource.audience is None else self._status(resource.audience)
+
+    def _status(self, cluster: ClusterId) -> ResourceCache:
+        if cluster not in self._statuses:
+            cache = self._statuses[cluster] = ResourceCache(EXPORT_STATUS)
+            if self._synced:
+                cache.mark_synced()
+        return self._statuses[cluster]

@@ -1,0 +1,56 @@
+"""Open what a controller listens on: gRPC with mutual TLS for gateways, HTTPS for admins and joiners."""
+
+import errno
+import socket
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from ssl import SSLContext
+
+import grpc
+
+from isthmus_controller.settings import Listen
+from isthmus_kit.pki import IdentitySource
+from isthmus_kit.tls import grpc_server_credentials, replace_identity
+from isthmus_kit.web import unusable_address
+from isthmus_sync import new_server
+
+_GRACE = 0.3
+"""Seconds that open streams get at the end: gateways go to another replica, and keep what they know meanwhile."""
+
+
+def settled(listen: Listen) -> Listen:
+    """The same address with a port that is free now in place of 0; raises InvalidInput when it cannot be used."""
+    family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        # As the servers themselves do: connections that are just ending must not keep the port from us.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((listen.host, listen.port))
+        except socket.gaierror as error:
+            raise unusable_address(str(listen), OSError(errno.EADDRNOTAVAIL, "unknown host")) from error
+        except OSError as error:
+            raise unusable_address(str(listen), error) from error
+        return Listen(listen.host, probe.getsockname()[1])
+
+
+@asynccontextmanager
+async def serving_grpc(
+    handlers: Iterable[grpc.GenericRpcHandler], listen: Listen, identity: IdentitySource
+) -> AsyncIterator[None]:
+    """Serve `handlers` while the block runs; every client must show a certificate of the federation."""
+    server = new_server(handlers)
+    try:
+        server.add_secure_port(str(listen), grpc_server_credentials(lambda: identity.value))
+    except RuntimeError as error:
+        raise unusable_address(str(listen), OSError(errno.EADDRINUSE, "in use")) from error
+    await server.start()
+    try:
+        yield
+    finally:
+        await server.stop(_GRACE)
+
+
+async def renew_certificate(context: SSLContext, identity: IdentitySource) -> None:
+    """Show each new identity in later handshakes; open connections go on."""
+    async for newest in identity.latest.follow():
+        replace_identity(context, newest)

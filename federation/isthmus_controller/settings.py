@@ -1,0 +1,53 @@
+"""What a controller must be told; read once, by the command line."""
+
+from pathlib import Path
+
+import msgspec
+
+
+class Listen(msgspec.Struct, frozen=True):
+    """Where to listen; port 0 lets the system choose."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class EtcdSettings(msgspec.Struct, frozen=True):
+    """An etcd of one's own: `https://host:port` of one or more members, TLS files (PEM), user and password."""
+
+    addresses: tuple[str, ...]
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    user: str = ""
+    password: str = ""
+
+    def __repr__(self) -> str:
+        return f"EtcdSettings(addresses={self.addresses}, user={self.user!r})"
+
+
+class ControllerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """One controller replica. `data_dir` is the folder that `isthmus init` made."""
+
+    data_dir: Path
+    grpc: Listen = Listen("127.0.0.1", 15010)
+    admin: Listen = Listen("127.0.0.1", 15014)
+    etcd: EtcdSettings | None = None
+    """None: an etcd of its own, with its data in `data_dir`, ended with the controller."""
+    advertise_grpc: tuple[str, ...] = ()
+    """HOST:PORT under which gateways reach the controllers; empty: where this one listens."""
+    advertise_admin: tuple[str, ...] = ()
+    """HOST:PORT of the admin API for join tokens; empty: where this one listens."""
+    session_ttl_seconds: int = 5
+    """A gateway that is silent for longer is shown as not connected; nothing of what it offered is withdrawn."""
+    log_level: str = "info"
+
+
+class Addresses(msgspec.Struct, frozen=True):
+    """Where a running controller listens, with the ports that the system chose."""
+
+    grpc: str
+    admin: str
