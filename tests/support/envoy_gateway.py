@@ -1,12 +1,12 @@
-"""The Envoy half of a gateway for tests: a real Envoy fed by the real ADS shell from the real builders, no controller."""
+"""The Envoy half of a gateway for tests: a real Envoy fed by the real ADS shell from the real builders."""
 
 import asyncio
+import sys
+import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-
-import msgspec
 
 from isthmus_core.merge import merge
 from isthmus_core.model import (
@@ -26,7 +26,7 @@ from isthmus_core.model import (
     ZoneCapacity,
 )
 from isthmus_core.names import ClusterId, Locality, ServiceName
-from isthmus_core.route import route
+from isthmus_core.route import ServiceRoute, route
 from isthmus_gateway.envoy import Admin, EnvoyFiles, EnvoyProcess, EnvoyState, HealthLog, Verdict, find_envoy
 from isthmus_gateway.resources import (
     TYPES,
@@ -45,15 +45,22 @@ from isthmus_gateway.resources import (
 from isthmus_gateway.resources.names import ENDPOINT, LISTENER, tunnel_listener
 from isthmus_kit.pki import Subject, encode, issue_leaf, make_key, make_root, sign_authority
 from isthmus_kit.pki.certificates import Authority
-from isthmus_sync import ADS_METHOD, ENVOY, Nacked, Publication, Publishing, ResourceCache, new_server, publisher_handler
+from isthmus_sync import (
+    ADS_METHOD,
+    ENVOY,
+    Nacked,
+    Publication,
+    Publishing,
+    ResourceCache,
+    new_server,
+    publisher_handler,
+)
+from support.addresses import LoopbackNet
+from support.process import Process
 from support.waiting import eventually
 
 DOMAIN = "fed.test"
 HTTP_CHECK = HealthCheck(CheckKind.HTTP, "/healthz")
-
-
-def cluster_id(name: str) -> ClusterId:
-    return ClusterId(name)
 
 
 class World:
@@ -78,7 +85,7 @@ class World:
         return issue_leaf(self._authorities[name], subject, now, lifetime)
 
     def add(self, name: str, locality: str, gateways: Sequence[tuple[str, int]]) -> Cluster:
-        """Make a member with its gateways' addresses."""
+        """Make a member whose gateways take tunnels at these addresses."""
         id_ = ClusterId(name)
         self.members[id_] = Cluster(
             id_,
@@ -103,11 +110,13 @@ class EnvoyGateway:
         self.process = EnvoyProcess(find_envoy(), self.files, concurrency)
         self.states: list[EnvoyState] = []
         self.verdicts: dict[tuple[str, str, int], bool] = {}
-        self.verdict_times: list[tuple[float, Verdict]] = []
+        self.heard: dict[str, float] = {}
         self.nacks: list[Nacked] = []
         self.unreachable: set[ClusterId] = set()
         self.withdraw_tunnels = True
-        self._services: dict[ServiceName, tuple[Mapping[ClusterId, Capacity], LocalService | None, Sequence[Export]]] = {}
+        self._services: dict[
+            ServiceName, tuple[Mapping[ClusterId, Capacity], LocalService | None, Sequence[Export]]
+        ] = {}
 
     def publish(self, *groups: Resources) -> None:
         with self.publication.change() as caches:
@@ -143,26 +152,26 @@ class EnvoyGateway:
     def export(self, local: LocalService) -> None:
         self.publish(build_export(local, str(self.files.health_log)))
 
-    def serve(self, vip: str, local: LocalService | None, far: Iterable[LocalService | tuple[str, LocalService]]) -> None:
+    def serve(self, vip: str, local: LocalService | None, far: Iterable[tuple[str, LocalService]] = ()) -> None:
         """Import a service: own endpoints from `local`, other clusters' from (cluster, their local service)."""
-        pairs = [pair for pair in far if isinstance(pair, tuple)]
-        offers = ([(str(self.me.id), local)] if local else []) + pairs
-        exports = [Export(s.service, ClusterId(c), s.type, s.ports, first_revision=n) for n, (c, s) in enumerate(offers)]
+        offers = ([(str(self.me.id), local)] if local else []) + list(far)
+        exports = [
+            Export(s.service, ClusterId(c), s.type, s.ports, first_revision=n) for n, (c, s) in enumerate(offers)
+        ]
         capacities = {ClusterId(c): capacity_of(ClusterId(c), s) for c, s in offers}
         service = offers[0][1].service
         self._services[service] = (capacities, local, exports)
         self.publish(build_service(self._route(service), vip, local))
 
-    def _route(self, service: ServiceName):  # type: ignore[no-untyped-def]
+    def _route(self, service: ServiceName) -> ServiceRoute:
         capacities, _, exports = self._services[service]
         here = Here(self.me.id, self.me.locality)
         return route(merge(exports).service, self.world.members, capacities, here, self.unreachable)
 
     def _on_verdicts(self, verdicts: tuple[Verdict, ...]) -> None:
-        now = asyncio.get_running_loop().time()
         for verdict in verdicts:
             self.verdicts[verdict.cluster, verdict.address, verdict.port] = verdict.healthy
-            self.verdict_times.append((now, verdict))
+            self.heard[verdict.cluster] = time.time()
         if not self.withdraw_tunnels:
             return
         for other in self.world.members.values():
@@ -186,8 +195,10 @@ class EnvoyGateway:
         return [ok for (name, _, _), ok in self.verdicts.items() if name == cluster]
 
     async def serving(self, *listeners: str) -> None:
-        """Wait until Envoy is ready and has these listeners and the tunnels' gateways are healthy."""
+        """Wait until Envoy is ready, has these listeners, and finds the other clusters' gateways healthy."""
         await eventually(self.admin.ready, 20)
+        others = [f"gateway/{other.id}" for other in self.world.members.values() if other.id != self.me.id]
+        await eventually(lambda: all(any(self.verdict(name)) for name in others), 20)
         for listener in listeners:
             await eventually(lambda name=listener: self._listens(name), 20)  # type: ignore[misc]
 
@@ -232,7 +243,7 @@ def service_of(
     app: AppProtocol = AppProtocol.HTTP,
     locality: str = "aws/eu-west-1/a",
     check: HealthCheck = HTTP_CHECK,
-    port: int = 80,
+    port: int = 8080,
 ) -> LocalService:
     """A local service with one port and these endpoints."""
     where = Locality.parse(locality)
@@ -254,4 +265,34 @@ def capacity_of(cluster: ClusterId, local: LocalService) -> Capacity:
     return Capacity(local.service, cluster, tuple(ZoneCapacity(where, n, n) for where, n in weights.items()))
 
 
-__all__ = ["DOMAIN", "EnvoyGateway", "World", "capacity_of", "cluster_id", "msgspec", "service_of"]
+class Pair:
+    """Two clusters in two clouds, each with one gateway, on addresses of this test alone."""
+
+    def __init__(self, folder: Path, net: LoopbackNet, concurrency: int = 1) -> None:
+        self.net = net
+        self.folder = folder
+        self.world = World()
+        self.world.add("a", "aws/eu-west-1/a", [(net.next(), 15443)])
+        self.world.add("b", "gcp/eu-west-4/b", [(net.next(), 15443)])
+        self.a = EnvoyGateway(folder / "a", self.world, "a", concurrency)
+        self.b = EnvoyGateway(folder / "b", self.world, "b", concurrency)
+        self.vip = net.next()
+
+    def backend(self, name: str, port: int = 9001, sick: Path | None = None) -> tuple[Process, tuple[str, int]]:
+        """An echo backend that was started, and where it listens."""
+        where = (self.net.next(), port)
+        program = Path(__file__).with_name("echo_backend.py")
+        env = {"ISTHMUS_TEST_SICK": str(sick)} if sick else None
+        process = Process([sys.executable, program, name, where[0], str(port)], self.folder / f"{name}.log", env)
+        process.start().wait_for_line("serving")
+        return process, where
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Both gateways, joined."""
+        self.a.join()
+        self.b.join()
+        async with self.a.running(), self.b.running():
+            await self.a.serving("ingress", "tunnel/b")
+            await self.b.serving("ingress", "tunnel/a")
+            yield

@@ -3,7 +3,7 @@
 import asyncio
 import ctypes
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -19,18 +19,18 @@ RETRY_S = 0.1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class _FirstCheck(msgspec.Struct, frozen=True):
+class _Happened(msgspec.Struct, frozen=True):
     first_check: bool = False
 
 
 class _Event(msgspec.Struct, frozen=True):
-    """envoy.data.core.v3.HealthCheckEvent; exactly one of the last five says what happened."""
+    """envoy.data.core.v3.HealthCheckEvent; one of the optional fields says what happened."""
 
     host: HostAddress
     cluster_name: str
-    eject_unhealthy_event: msgspec.Raw | None = None
-    add_healthy_event: _FirstCheck | None = None
-    health_check_failure_event: _FirstCheck | None = None
+    eject_unhealthy_event: _Happened | None = None
+    add_healthy_event: _Happened | None = None
+    health_check_failure_event: _Happened | None = None
 
 
 _EVENT = msgspec.json.Decoder(_Event)
@@ -81,8 +81,8 @@ class HealthLog:
                         # Events that are written while the full state is read are read afterwards, so the newest wins.
                         rest = b""
                         await self._give_full_state(on_verdicts)
-                    verdicts, rest = _verdicts(rest + file.read())
-                    if verdicts:
+                    *lines, rest = (rest + file.read()).split(b"\n")
+                    if verdicts := self._read(lines):
                         on_verdicts(verdicts)
                     self._shorten(file.tell())
                     if file.tell() > os.fstat(file.fileno()).st_size:
@@ -101,26 +101,24 @@ class HealthLog:
         self._full = False
         on_verdicts(verdicts)
 
+    def _read(self, lines: Iterable[bytes]) -> tuple[Verdict, ...]:
+        found = []
+        for line in lines:
+            try:
+                verdict = parse_event(line) if line else None
+            except msgspec.DecodeError:
+                self._full = True  # the middle of a line, after the log was emptied under Envoy's hands
+                continue
+            if verdict is not None:
+                found.append(verdict)
+        return tuple(found)
+
     def _shorten(self, position: int) -> None:
         """Empty a log that was read to its end; Envoy appends, so it writes on at the start."""
         if position < self._max_bytes:
             return
         os.truncate(self._path, 0)
         self._full = True  # what was written between reading and emptying
-
-
-def _verdicts(content: bytes) -> tuple[tuple[Verdict, ...], bytes]:
-    """All complete lines as verdicts, and the beginning of a line that is not complete yet."""
-    *lines, rest = content.split(b"\n")
-    found = []
-    for line in lines:
-        try:
-            verdict = parse_event(line) if line else None
-        except msgspec.DecodeError:
-            continue  # the middle of a line, after the log was emptied under Envoy's hands; the full state follows
-        if verdict is not None:
-            found.append(verdict)
-    return tuple(found), rest
 
 
 class _FileWatch:

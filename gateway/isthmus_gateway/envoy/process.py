@@ -6,7 +6,6 @@ import os
 import random
 import select
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from isthmus_core.errors import Unavailable
+from isthmus_core.errors import InvalidInput, Unavailable
 from isthmus_gateway.envoy.admin import Admin
 from isthmus_gateway.envoy.files import EnvoyFiles
 from isthmus_kit.backoff import Backoff
@@ -46,7 +45,6 @@ class EnvoyProcess:
         self._concurrency: Final = concurrency
         self._backoff: Final = backoff or Backoff()
         self._admin: Final = Admin(files.admin_socket)
-        self._child: subprocess.Popen[bytes] | None = None
 
     async def run(self, bootstrap: str, on_state: Callable[[EnvoyState], None]) -> None:
         """Keep Envoy running until cancelled; then it is left running (see `stop`).
@@ -67,7 +65,7 @@ class EnvoyProcess:
             on_state(EnvoyState(True, pid, adopted))
             started = time.monotonic()
             await _ended(pid)
-            why = self._obituary(adopted)
+            why = self._obituary(pid)
             attempt = 0 if time.monotonic() - started > STEADY_S else attempt + 1
             log.warning("envoy ended", extra={"pid": pid, "why": why})
             on_state(EnvoyState(False, why=why))
@@ -81,7 +79,7 @@ class EnvoyProcess:
         await self._drain(drain)
         if not await _signalled(pid, signal.SIGTERM, TERM_S):
             await _signalled(pid, signal.SIGKILL, TERM_S)
-        self._obituary(adopted=self._child is None)
+        self._obituary(pid)
         self._files.pid.unlink(missing_ok=True)
 
     def running_pid(self) -> int | None:
@@ -120,21 +118,29 @@ class EnvoyProcess:
             "--drain-strategy", "immediate",
             "--log-level", "warning",
         ]  # fmt: skip
-        with self._files.log.open("ab") as output:
-            # A session of its own: Ctrl-C in the agent's terminal is for the agent, which then drains Envoy.
-            self._child = subprocess.Popen(
-                arguments, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
-            )
-        write_file(self._files.pid, str(self._child.pid).encode())
-        return self._child.pid
+        with self._files.log.open("ab") as output, open(os.devnull, "rb") as nothing:
+            descriptors = [(os.POSIX_SPAWN_DUP2, nothing.fileno(), 0)]
+            descriptors += [(os.POSIX_SPAWN_DUP2, output.fileno(), number) for number in (1, 2)]
+            try:
+                # A session of its own: Ctrl-C in the agent's terminal is for the agent, which then drains Envoy.
+                pid = os.posix_spawn(self._program, arguments, os.environ, file_actions=descriptors, setsid=True)
+            except OSError as error:
+                raise InvalidInput(
+                    f"{self._program} cannot be started: {error.strerror}", "Set ISTHMUS_ENVOY."
+                ) from error
+        write_file(self._files.pid, str(pid).encode())
+        return pid
 
-    def _obituary(self, adopted: bool) -> str:
-        """How Envoy ended, in one sentence with its last log line."""
-        status = None
-        if self._child is not None and not adopted:
-            status = self._child.wait()
-            self._child = None
-        how = "" if status is None else f" with status {status}" if status >= 0 else f" by signal {-status}"
+    def _obituary(self, pid: int) -> str:
+        """How Envoy ended, in one sentence with its last log line; takes the status of one that we started."""
+        how = ""
+        try:
+            reaped, status = os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            pass  # an earlier agent's child
+        else:
+            code = os.waitstatus_to_exitcode(status) if reaped else 0
+            how = f" with status {code}" if code >= 0 else f" by signal {-code}"
         last = last_line(self._files.log)
         return f"Envoy ended{how}" + (f"; its last line: {last}" if last else "")
 

@@ -39,7 +39,8 @@ from isthmus_gateway.resources.transport import from_gateways
 
 IDLE_MS = 3_600_000
 # Anything else cannot name a service port, so it never becomes part of an Envoy cluster's name.
-AUTHORITY = r"[a-z0-9-]{1,63}\.[a-z0-9-]{1,63}\.svc\." + CLUSTERSET_ZONE.replace(".", r"\.") + r":[0-9]{1,5}"
+# (No counted repetitions: Envoy refuses regular expressions whose program is longer than 100.)
+AUTHORITY = r"[a-z0-9-]+\.[a-z0-9-]+\.svc\." + CLUSTERSET_ZONE.replace(".", r"\.") + r":[0-9]+"
 
 
 def build_ingress(address: str, port: int) -> dict[str, bytes]:
@@ -140,7 +141,7 @@ def _tunnels() -> Route:
 
 
 def _local_name() -> EarlyHeaderMutation:
-    """Before routing: `local/` + authority. The prefix keeps all other Envoy clusters out of reach, whatever is asked."""
+    """Before routing: `local/` + authority. The prefix keeps every other Envoy cluster out of a caller's reach."""
     value = HeaderValueOption(
         header=HeaderValue(key=names.LOCAL_HEADER, value="local/%REQ(:AUTHORITY)%"),
         append_action=HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD,

@@ -1,0 +1,301 @@
+"""HTTP, gRPC, WebSocket and TCP through two real Envoys, and who is refused at the ingress."""
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+
+import aiohttp
+import grpc.aio
+import pytest
+from aiohttp import web
+
+from isthmus_core.model import AppProtocol, CheckKind, HealthCheck
+from isthmus_gateway.resources import Resources, build_identity
+from isthmus_gateway.resources.names import CLUSTER, ENDPOINT
+from support.addresses import LoopbackNet
+from support.envoy_gateway import Pair, World, service_of
+from support.waiting import eventually
+
+TCP_CHECK = HealthCheck(CheckKind.TCP)
+FAR = "gcp/eu-west-4/b"
+
+
+async def text(session: aiohttp.ClientSession, url: str) -> tuple[int, str]:
+    async with session.get(url) as answer:
+        return answer.status, await answer.text()
+
+
+def publish_far(pair: Pair, name: str, where: tuple[str, int], app: AppProtocol, check: HealthCheck) -> None:
+    """A service that only cluster b has."""
+    service = service_of(name, [where], app, FAR, check)
+    pair.b.export(service)
+    pair.a.serve(pair.vip, None, [("b", service)])
+
+
+async def healthy_at_b(pair: Pair, name: str) -> None:
+    await eventually(lambda: any(pair.b.verdict(f"local/{name}.shop.svc.clusterset.local:8080")), 10)
+    await pair.a.serving(f"egress/shop/{name}/8080")
+
+
+@pytest.mark.anyio
+async def test_http_and_tcp_reach_the_other_cluster_over_one_tls_connection(
+    tmp_path: Path, loopback_net: LoopbackNet
+) -> None:
+    pair = Pair(tmp_path, loopback_net)
+    backend, where = pair.backend("far")
+    with backend:
+        async with pair.running():
+            publish_far(pair, "echo", where, AppProtocol.HTTP, HealthCheck(CheckKind.HTTP, "/healthz"))
+            await healthy_at_b(pair, "echo")
+            tcp = service_of("lines", [where], AppProtocol.TCP, FAR, TCP_CHECK, 8081)
+            pair.b.export(tcp)
+            pair.a.serve(pair.vip, None, [("b", tcp)])
+            await pair.a.serving("egress/shop/lines/8081")
+            await eventually(lambda: any(pair.b.verdict("local/lines.shop.svc.clusterset.local:8081")), 10)
+            async with aiohttp.ClientSession() as session:
+                for _ in range(20):
+                    assert await text(session, f"http://{pair.vip}:8080/") == (200, "far")
+            reader, writer = await asyncio.open_connection(pair.vip, 8081)
+            writer.write(b"hello\n")
+            assert await reader.readline() == b"far hello\n"
+            writer.close()
+            await writer.wait_closed()
+            counts = await pair.a.admin.stats(r"^cluster\.gateway/b\.upstream_cx_total$")
+            # One for all tunnels and one for the probe, which has its own.
+            assert counts["cluster.gateway/b.upstream_cx_total"] <= 2
+            assert not pair.a.nacks and not pair.b.nacks
+
+
+@pytest.mark.anyio
+async def test_grpc_reaches_the_other_cluster(tmp_path: Path, loopback_net: LoopbackNet) -> None:
+    pair = Pair(tmp_path, loopback_net)
+    address = loopback_net.next()
+
+    async def echo(request: bytes, _: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+        return request
+
+    server = grpc.aio.server()
+    handlers = {"Echo": grpc.unary_unary_rpc_method_handler(echo)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Echo", handlers),))
+    port = server.add_insecure_port(f"{address}:0")
+    await server.start()
+    try:
+        async with pair.running():
+            publish_far(pair, "calls", (address, port), AppProtocol.GRPC, TCP_CHECK)
+            await healthy_at_b(pair, "calls")
+            async with grpc.aio.insecure_channel(f"{pair.vip}:8080") as channel:
+                call: Callable[..., grpc.aio.UnaryUnaryCall[bytes, bytes]] = channel.unary_unary("/test.Echo/Echo")
+                for number in range(20):
+                    assert await call(b"%d" % number, timeout=5) == b"%d" % number
+    finally:
+        await server.stop(None)
+
+
+@pytest.mark.anyio
+async def test_a_websocket_reaches_the_other_cluster(tmp_path: Path, loopback_net: LoopbackNet) -> None:
+    pair = Pair(tmp_path, loopback_net)
+    address = loopback_net.next()
+
+    async def talk(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        async for message in socket:
+            await socket.send_str("far " + message.data)
+        return socket
+
+    app = web.Application()
+    app.router.add_get("/talk", talk)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, address, 9001).start()
+    try:
+        async with pair.running():
+            publish_far(pair, "talk", (address, 9001), AppProtocol.HTTP, TCP_CHECK)
+            await healthy_at_b(pair, "talk")
+            async with (
+                aiohttp.ClientSession() as session,
+                session.ws_connect(f"http://{pair.vip}:8080/talk") as socket,
+            ):
+                for word in ("one", "two"):
+                    await socket.send_str(word)
+                    assert (await socket.receive(timeout=5)).data == f"far {word}"
+    finally:
+        await runner.cleanup()
+
+
+async def ask_ingress(pair: Pair, files: tuple[bytes, bytes] | None, request: bytes) -> bytes:
+    """Send HTTP/2 frames to b's ingress over TLS; what comes back until an answer is in it, empty when refused."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.load_verify_locations(cadata=pair.world.roots_pem.decode())
+    context.set_alpn_protocols(["h2"])
+    if files:
+        chain, key = pair.folder / "client.pem", pair.folder / "client.key"
+        chain.write_bytes(files[0])
+        key.write_bytes(files[1])
+        context.load_cert_chain(chain, key)
+    gateway = pair.b.me.gateways[0]
+    answer = b""
+    try:
+        async with asyncio.timeout(5):
+            reader, writer = await asyncio.open_connection(gateway.address, gateway.port, ssl=context)
+            try:
+                writer.write(request)
+                while content := await reader.read(4096):
+                    answer += content
+                    if request == PREFACE or status_of(answer) is not None:
+                        break
+            finally:
+                writer.close()
+    except (ssl.SSLError, ConnectionError):
+        pass
+    return answer
+
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
+
+
+def settings_came(answer: bytes) -> bool:
+    """Whether the peer spoke HTTP/2 to us: a server's first frame is SETTINGS (type 4)."""
+    return len(answer) >= 9 and answer[3] == 4
+
+
+@pytest.mark.anyio
+async def test_only_members_get_past_the_handshake(tmp_path: Path, loopback_net: LoopbackNet) -> None:
+    pair = Pair(tmp_path, loopback_net)
+    stranger = World()  # another federation of the same name, with another root
+    pair.world.identity("c")  # a cluster whose CA is good but which is not a member
+    async with pair.running():
+        assert settings_came(await ask_ingress(pair, pair.world.identity("a"), PREFACE))
+        assert await ask_ingress(pair, None, PREFACE) == b""
+        assert await ask_ingress(pair, stranger.identity("a"), PREFACE) == b""
+        assert await ask_ingress(pair, pair.world.identity("c"), PREFACE) == b""
+        assert await ask_ingress(pair, pair.world.identity("b"), PREFACE) == b"", "nobody tunnels to itself"
+
+
+@pytest.mark.anyio
+async def test_the_ingress_speaks_no_plaintext(tmp_path: Path, loopback_net: LoopbackNet) -> None:
+    pair = Pair(tmp_path, loopback_net)
+    async with pair.running():
+        gateway = pair.b.me.gateways[0]
+        reader, writer = await asyncio.open_connection(gateway.address, gateway.port)
+        writer.write(b"GET /.isthmus/health HTTP/1.1\r\nhost: x\r\n\r\n")
+        async with asyncio.timeout(5):
+            assert not (await reader.read(100)).startswith(b"HTTP")
+        writer.close()
+
+
+STATUSES = {0x88: 200, 0x8C: 400, 0x8D: 404, 0x8E: 500}  # HPACK's static table, RFC 7541, appendix A
+
+
+def connect_request(authority: str, extra: str) -> bytes:
+    """A CONNECT as HTTP/2 frames: no compression, stream 1, which stays open."""
+    headers = [(b":method", b"CONNECT"), (b":authority", authority.encode())]
+    if extra:
+        headers.append((b"x-isthmus-local", extra.encode()))
+    block = b"".join(bytes([0, len(name)]) + name + bytes([len(value)]) + value for name, value in headers)
+    return PREFACE + len(block).to_bytes(3) + b"\x01\x04" + (1).to_bytes(4) + block
+
+
+def status_of(answer: bytes) -> int | None:
+    """The status in the first HEADERS frame, 0 for a reset stream or a connection given up, None while neither came."""
+    while len(answer) >= 9:
+        length, kind = int.from_bytes(answer[:3]), answer[3]
+        payload, answer = answer[9 : 9 + length], answer[9 + length :]
+        if kind in (3, 7):
+            return 0
+        if kind == 1:
+            return STATUSES.get(payload.lstrip(bytes(range(0x20, 0x40)))[0], -1)
+    return None
+
+
+async def connect_status(pair: Pair, authority: str, extra: str = "") -> int:
+    """The status with which b's ingress answers a CONNECT of member a."""
+    return status_of(await ask_ingress(pair, pair.world.identity("a"), connect_request(authority, extra))) or 0
+
+
+@pytest.mark.anyio
+async def test_only_exported_services_can_be_reached(tmp_path: Path, loopback_net: LoopbackNet) -> None:
+    pair = Pair(tmp_path, loopback_net)
+    backend, where = pair.backend("far")
+    with backend:
+        async with pair.running():
+            exported = service_of("echo", [where], AppProtocol.HTTP, FAR)
+            secret = service_of("secret", [where], AppProtocol.HTTP, FAR)
+            pair.b.export(exported)
+            pair.b.serve(pair.vip, secret)
+            await pair.b.serving("egress/shop/secret/8080")
+            await eventually(lambda: any(pair.b.verdict("local/echo.shop.svc.clusterset.local:8080")), 10)
+            assert await connect_status(pair, "echo.shop.svc.clusterset.local:8080") == 200
+            for authority in (
+                "secret.shop.svc.clusterset.local:8080",
+                "echo.shop.svc.clusterset.local:8081",
+                "gateway/a",
+                "gateway/a:443",
+                "service/shop/secret/8080",
+                f"{where[0]}:{where[1]}",
+                "xds",
+                "xds:1",
+                "%2e%2e/xds.shop.svc.clusterset.local:1",
+            ):
+                assert await connect_status(pair, authority) in (0, 400, 404), authority
+            # A caller's own header must not choose.
+            for name in ("service/shop/secret/8080", "gateway/a", "xds"):
+                assert await connect_status(pair, "secret.shop.svc.clusterset.local:8080", name) in (0, 404)
+
+
+@pytest.mark.anyio
+async def test_an_unexported_service_is_refused_at_once(tmp_path: Path, loopback_net: LoopbackNet) -> None:
+    pair = Pair(tmp_path, loopback_net)
+    backend, where = pair.backend("far")
+    with backend:
+        async with pair.running():
+            pair.b.export(service_of("echo", [where], AppProtocol.HTTP, FAR))
+            name = "local/echo.shop.svc.clusterset.local:8080"
+            await eventually(lambda: any(pair.b.verdict(name)), 10)
+            pair.b.remove(CLUSTER, name)
+            pair.b.remove(ENDPOINT, name)
+
+            async def refused() -> bool:
+                return await connect_status(pair, "echo.shop.svc.clusterset.local:8080") == 404
+
+            await eventually(refused, 5)
+
+
+@pytest.mark.anyio
+async def test_a_gateway_of_another_cluster_is_not_believed(tmp_path: Path, loopback_net: LoopbackNet) -> None:
+    """b's address is answered by somebody with c's good certificate: a sends nothing there."""
+    pair = Pair(tmp_path, loopback_net)
+    pair.a.join()
+    pair.b.join()
+    pair.b.publish(Resources(secrets=build_identity(*pair.world.identity("c"))))
+    async with pair.a.running(), pair.b.running():
+        await eventually(lambda: pair.a.verdict("gateway/b") == [False], 10)
+
+        async def doubted() -> bool:
+            return sum((await pair.a.admin.stats(r"^cluster\.gateway/b\.ssl\.fail_verify_san$")).values()) > 0
+
+        await eventually(doubted, 10)
+        assert pair.a.verdict("gateway/b") == [False]
+
+
+@pytest.mark.anyio
+async def test_certificates_rotate_under_load_without_a_failed_request(
+    tmp_path: Path, loopback_net: LoopbackNet
+) -> None:
+    pair = Pair(tmp_path, loopback_net)
+    backend, where = pair.backend("far")
+    with backend:
+        async with pair.running():
+            publish_far(pair, "echo", where, AppProtocol.HTTP, HealthCheck(CheckKind.HTTP, "/healthz"))
+            await healthy_at_b(pair, "echo")
+            answers: list[tuple[int, str]] = []
+            async with aiohttp.ClientSession() as session:
+                for turn in range(10):
+                    for gateway in (pair.a, pair.b):
+                        identity = build_identity(*pair.world.identity(gateway.me.id))
+                        gateway.publish(Resources(secrets=identity))
+                    answers += [await text(session, f"http://{pair.vip}:8080/?{turn}") for _ in range(30)]
+            assert set(answers) == {(200, "far")}
+            assert not pair.a.nacks and not pair.b.nacks
