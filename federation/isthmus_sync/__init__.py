@@ -1,5 +1,8 @@
 """The sync protocol, delta xDS at every hop: pure machines and thin gRPC shells."""
 
+# Before anything imports gRPC, which reads its cipher suites when it is imported.
+import isthmus_kit.tls13  # noqa: F401  # isort: skip
+
 from isthmus_sync.cache import Resource, ResourceCache
 from isthmus_sync.channels import new_server, open_channel
 from isthmus_sync.client import Dial, publish, subscribe

@@ -5,8 +5,11 @@ from collections.abc import Iterator
 
 import msgspec
 
+from isthmus_core.errors import InvalidInput
 from isthmus_sync.wire import frame_resource
 
+BODY_LIMIT = 32 * 1024 * 1024
+"""Bytes of one resource; peers take messages of 64 MiB."""
 _FORGET_ABOVE = 1024
 """Removed names remembered at least; beyond that as many as there are live resources."""
 
@@ -48,6 +51,11 @@ class ResourceCache:
         """
         if not name or name == "*":
             raise ValueError(f"{name!r} is no resource name")
+        if len(body) > BODY_LIMIT:
+            raise InvalidInput(
+                f"the resource {name!r} has {len(body)} bytes, more than the {BODY_LIMIT} that a peer takes",
+                "Split it.",
+            )
         if version is None:
             version = hashlib.blake2b(body, digest_size=12).hexdigest()
         elif not version:

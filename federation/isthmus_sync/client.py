@@ -11,7 +11,7 @@ import grpc.aio
 
 from isthmus_core.errors import InvalidInput, Unavailable
 from isthmus_kit.backoff import Backoff
-from isthmus_sync.streams import Publishing, Subscribing, Wire, publish_on, subscribe_on
+from isthmus_sync.streams import ACCEPTED, Publishing, Subscribing, Wire, publish_on, subscribe_on
 
 Dial = Callable[[int], grpc.aio.Channel]
 """Makes the channel of an attempt; called with 0, 1, 2, ... so that it can walk over several addresses."""
@@ -66,8 +66,12 @@ async def _attempt(
         call: _Call = channel.stream_stream(method)()
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
-                await call.wait_for_connection()
-            hooks.on_connected()
+                accepted = ACCEPTED in tuple(await call.initial_metadata())
+            if accepted:
+                hooks.on_connected()
+            else:
+                await call.read()  # raises the status and the sentence of the refusal
+                return "the peer refused the stream"
             await talk(_ClientWire(call))
             return "the peer ended the stream"
         finally:

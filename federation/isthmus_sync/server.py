@@ -9,7 +9,7 @@ import grpc.aio
 import msgspec
 
 from isthmus_core.errors import InvalidInput, Refused, Unavailable
-from isthmus_sync.streams import Publishing, Subscribing, Wire, publish_on, subscribe_on
+from isthmus_sync.streams import ACCEPTED, Publishing, Subscribing, Wire, publish_on, subscribe_on
 
 IMPORTS_METHOD = "/isthmus.v1.Imports/Delta"
 EXPORTS_METHOD = "/isthmus.v1.Exports/Delta"
@@ -83,7 +83,7 @@ async def _serve(
         async with opened(peer) as part:
             reason = "the server is stopping or the peer went away"
             # At once, so that the client knows that it is connected although nothing has been said yet.
-            await context.send_initial_metadata(())
+            await context.send_initial_metadata((ACCEPTED,))
             part.on_connected()
             try:
                 await talk(_ServerWire(context), part)

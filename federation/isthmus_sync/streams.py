@@ -14,6 +14,9 @@ from isthmus_sync.publisher import PublisherStream
 from isthmus_sync.subscriber import SubscriberStream, Update
 from isthmus_sync.wire import read_request, read_response
 
+ACCEPTED = ("isthmus-accepted", "1")
+"""Initial metadata of a stream that the server accepted; a refused stream has none of its own."""
+
 
 class Wire(Protocol):
     """An open stream of serialised messages."""

@@ -159,10 +159,8 @@ class Federation(RuleBasedStateMachine):
         names: set[str] = self.subscriber._names[type_url]
         return WILDCARD in names or name in names
 
-    def teardown(self) -> None:
-        if not hasattr(self, "publisher"):
-            return
-        self.sync()
+    @rule()
+    def everything_arrives(self) -> None:
         for _ in range(200):
             while self.requests:
                 self.publisher_reads()
@@ -172,6 +170,12 @@ class Federation(RuleBasedStateMachine):
             while self.responses:
                 self.subscriber_reads()
         assert not self.responses and not self.requests, "it goes on for ever"
+
+    def teardown(self) -> None:
+        if not hasattr(self, "publisher"):
+            return
+        self.sync()
+        self.everything_arrives()
         for type_url, cache in self.caches.items():
             held = self.held[type_url]
             for name in set(held) - cache.names():

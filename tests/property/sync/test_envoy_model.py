@@ -188,9 +188,8 @@ class Agent(RuleBasedStateMachine):
                 self.refused[key] = resource.version
         self.requests.extend(answers)
 
-    def teardown(self) -> None:
-        if not hasattr(self, "stream"):
-            return
+    @rule()
+    def everything_arrives(self) -> None:
         for _ in range(300):
             while self.requests:
                 self.publisher_reads()
@@ -200,6 +199,11 @@ class Agent(RuleBasedStateMachine):
             while self.responses:
                 self.envoy_reads()
         assert not self.responses and not self.requests, "it goes on for ever"
+
+    def teardown(self) -> None:
+        if not hasattr(self, "stream"):
+            return
+        self.everything_arrives()
         clusters, endpoints = self.caches[CLUSTERS], self.caches[ENDPOINTS]
         assert set(self.envoy.clusters) <= clusters.names()
         for resource in clusters:

@@ -2,7 +2,9 @@
 
 import pytest
 
+from isthmus_core.errors import InvalidInput
 from isthmus_sync import ResourceCache
+from isthmus_sync.cache import BODY_LIMIT
 
 
 def test_equal_bytes_change_nothing() -> None:
@@ -68,6 +70,11 @@ def test_becoming_synced_is_a_change() -> None:
 def test_names_that_mean_something_else_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="no resource name"):
         ResourceCache("t").put(name, b"")
+
+
+def test_a_resource_that_no_peer_would_take_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="more than the"):
+        ResourceCache("t").put("a", bytes(BODY_LIMIT + 1))
 
 
 def test_an_empty_version_is_refused() -> None:

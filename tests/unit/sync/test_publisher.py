@@ -150,10 +150,11 @@ def test_at_most_one_response_of_a_type_is_in_flight_and_the_newest_state_wins()
     assert told(play.hears_one()) == {"a": "3", "b": "1"}
 
 
-def test_a_change_that_is_taken_back_before_it_was_sent_is_not_sent() -> None:
+@pytest.mark.parametrize("name", ["*", "a"])
+def test_a_change_that_is_taken_back_before_it_was_sent_is_not_sent(name: str) -> None:
     play = Play()
     play.put(a="1")
-    play.says(subscribe=["*"])
+    play.says(subscribe=[name])
     first = play.hears_one()
     play.put(a="2")
     assert play.hears_nothing()
@@ -197,6 +198,16 @@ def test_a_removed_resource_is_announced_once() -> None:
     assert gone(response) == {"a"}
     play.acks(response)
     assert play.hears_nothing()
+
+
+def test_a_resource_that_comes_back_as_it_was_is_sent_again() -> None:
+    play = Play()
+    play.put(a="1")
+    connected(play)
+    play.remove("a")
+    play.acks(play.hears_one())
+    play.put(a="1")
+    assert told(play.hears_one()) == {"a": "1"}
 
 
 def test_a_resource_removed_while_it_is_in_flight_is_announced_after_the_answer() -> None:
@@ -247,6 +258,29 @@ def test_unsubscribing_from_a_name_under_a_wildcard_is_answered() -> None:
     play.says(unsubscribe=["a", "x"])
     response = play.hears_one()
     assert told(response) == {"a": "1"} and gone(response) == {"x"}
+
+
+def test_who_gave_up_the_wildcard_and_asks_for_it_again_gets_everything_again() -> None:
+    play = Play()
+    play.put(a="1", b="1")
+    connected(play)
+    play.says(unsubscribe=["*"])
+    play.remove("b")
+    assert play.hears_nothing()
+    play.says(subscribe=["*"])
+    response = play.hears_one()
+    assert told(response) == {"a": "1"} and not gone(response)
+
+
+def test_a_refusal_of_something_unsubscribed_meanwhile_is_forgotten_with_it() -> None:
+    play = Play()
+    play.put(a="1")
+    play.says(subscribe=["*"])
+    response = play.hears_one()
+    play.says(unsubscribe=["*"])
+    play.nacks(response, a="no")
+    play.says(subscribe=["*"])
+    assert told(play.hears_one()) == {"a": "1"}
 
 
 def test_asking_again_for_the_wildcard_resends_nothing() -> None:
