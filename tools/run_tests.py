@@ -8,15 +8,15 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 REPORTS = ROOT / "build" / "tests"
-QUICK = ("unit", "property")
+STARTED = time.monotonic()
+QUICK = ("property", "unit")
 ALL = (*QUICK, "integration", "e2e", "fault")
 GATES: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...] = (
     ("format", (("ruff", "format", "--check", "--quiet", "."),)),
@@ -45,46 +45,56 @@ class Count:
         return f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped"
 
 
-def gate(commands: tuple[tuple[str, ...], ...]) -> Count:
-    """One gate: quiet when it holds, its own words when it does not."""
-    for program, *arguments in commands:
-        done = subprocess.run(
-            [str(BIN / program), *arguments],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
-        if done.returncode != 0:
-            print(done.stdout + done.stderr, flush=True)
-            return Count(failed=1)
-    return Count(passed=1)
+@dataclass(frozen=True)
+class Part:
+    """One gate or one kind of tests: what to run, and how to count what came of it."""
+
+    title: str
+    commands: tuple[tuple[str, ...], ...]
+    report: Path | None = None
+
+    def run(self, live: bool) -> tuple[Count, str]:
+        """Run it; its output goes to the terminal if `live`, else it is given back."""
+        started = time.monotonic()
+        output = ""
+        status = 0
+        for program, *arguments in self.commands:
+            done = subprocess.run(
+                [str(BIN / program), *arguments],
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=None if live else subprocess.PIPE,
+                stderr=None if live else subprocess.STDOUT,
+                text=True,
+                check=False,
+            )
+            output += done.stdout or ""
+            status = status or done.returncode
+        count = self._count(status)
+        count.seconds = time.monotonic() - started
+        if self.report is None and not status:
+            output = ""  # a gate that holds has nothing to say
+        return count, output
+
+    def _count(self, status: int) -> Count:
+        if self.report is None:
+            return Count(failed=1) if status else Count(passed=1)
+        count = counted(self.report) if self.report.exists() else Count()
+        if status not in (0, 5) and count.failed == 0:
+            count.failed = 1  # pytest itself stopped: the report does not say so
+        return count
 
 
-def kind(name: str, options: list[str]) -> Count:
+def tests(kind: str, options: list[str]) -> Part:
     """All tests of one folder, in a pytest run of their own; counted from the report it writes."""
-    folder = ROOT / "tests" / name
-    if not any(folder.rglob("test_*.py")):
-        return Count()
     REPORTS.mkdir(parents=True, exist_ok=True)
-    report = REPORTS / f"{name}.xml"
+    report = REPORTS / f"{kind}.xml"
     report.unlink(missing_ok=True)
-    command = [
-        str(BIN / "python"),
-        "-m",
-        "pytest",
-        "-q",
-        "--no-showlocals",
-        f"--junit-xml={report}",
-        str(folder),
-        *options,
-    ]
-    status = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, check=False).returncode
-    count = Count(failed=1) if not report.exists() else counted(report)
-    if status not in (0, 5) and count.failed == 0:
-        count.failed = 1  # pytest itself stopped: the report cannot be trusted to say so
-    return count
+    folder = ROOT / "tests" / kind
+    if not any(folder.rglob("test_*.py")):
+        return Part(kind, (), report)
+    command = ("python", "-m", "pytest", "-q", "--no-showlocals", f"--junit-xml={report}", str(folder), *options)
+    return Part(kind, (command,), report)
 
 
 def counted(report: Path) -> Count:
@@ -100,30 +110,29 @@ def counted(report: Path) -> Count:
     return count
 
 
-def timed(title: str, work: Callable[[], Count]) -> Count:
-    print(f"== {title}", flush=True)
-    started = time.monotonic()
-    count = work()
-    count.seconds = time.monotonic() - started
-    return count
-
-
 def main() -> int:
     wanted = sys.argv[1] if len(sys.argv) > 1 else "all"
     kinds = {"quick": QUICK, "all": ALL}.get(wanted) or tuple(wanted.split(","))
-    options = ["-m", "not slow"] if wanted == "quick" else []
+    options = [*(["-m", "not slow"] if wanted == "quick" else []), *sys.argv[2:]]
     print(f"environment: {BIN.parent.relative_to(ROOT)}/ (Python {sys.version.split()[0]})", flush=True)
+    parts = [tests(kind, options) for kind in kinds]
     counts: dict[str, Count] = {}
-    if wanted in ("quick", "all"):
-        for title, commands in GATES:
-            counts[title] = timed(title, partial(gate, commands))
-    for name in kinds:
-        counts[name] = timed(name, partial(kind, name, [*options, *sys.argv[2:]]))
+    # Gates, unit and property tests measure no time and share no ports: two at once, the long ones first.
+    quick = [part for part in parts if part.title in QUICK]
+    quick += [Part(title, commands) for title, commands in GATES] if wanted in ("quick", "all") else []
+    with ThreadPoolExecutor(2) as pool:
+        for part, (count, output) in zip(quick, pool.map(lambda part: part.run(live=False), quick), strict=True):
+            print(f"== {part.title}: {count} ({count.seconds:.1f} s)\n{output}", end="", flush=True)
+            counts[part.title] = count
+    for part in parts:
+        if part not in quick:
+            print(f"== {part.title}", flush=True)
+            counts[part.title], _ = part.run(live=True)
     total = sum(counts.values(), Count())
     print("\n" + "\n".join(f"{name:<12} {count.seconds:7.1f} s  {count}" for name, count in counts.items()))
     if total.passed == 0:
         total.failed += 1  # nothing ran: that is no success
-    print(f"{'':<12} {total.seconds:7.1f} s in all\n\n{total}", flush=True)
+    print(f"{'':<12} {time.monotonic() - STARTED:7.1f} s in all\n\n{total}", flush=True)
     return 1 if total.failed else 0
 
 
