@@ -111,7 +111,9 @@ class GatewayOptions(Options):
     id: str | None = Field(None, description="Name of this gateway within its cluster. Default: the host name.")
     listen: str = Field("0.0.0.0:15443", description="HOST:PORT where other clusters' gateways connect (mutual TLS).")
     advertise: str | None = Field(
-        None, description="IP:PORT under which other clusters reach it. Default: listen, when that names one address."
+        None,
+        description="IP:PORT under which other clusters reach it. Default: where it listens, or the address that leads "
+        "to the controllers when it listens everywhere.",
     )
     vip_range: str = Field(
         "127.80.0.0/16", description="Addresses for imported services; they must be local to this machine."

@@ -79,7 +79,7 @@ def test_without_a_federation_the_mend_is_init(empty: Path) -> None:
 
 
 def test_a_broken_configuration_is_named_with_its_place(empty: Path) -> None:
-    (empty / "config.toml").write_text("controllers = [")
+    (empty / "config.toml").write_text("controllers = [}\n")
     done = isthmus("status", home=empty)
     assert done.returncode == 1
     assert "config.toml is not valid TOML" in done.stderr
