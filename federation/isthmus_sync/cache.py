@@ -52,10 +52,7 @@ class ResourceCache:
         if not name or name == "*":
             raise ValueError(f"{name!r} is no resource name")
         if len(body) > BODY_LIMIT:
-            raise InvalidInput(
-                f"the resource {name!r} has {len(body)} bytes, more than the {BODY_LIMIT} that a peer takes",
-                "Split it.",
-            )
+            raise InvalidInput(f"the resource {name!r} has {len(body)} bytes; {BODY_LIMIT} fit one message")
         if version is None:
             version = hashlib.blake2b(body, digest_size=12).hexdigest()
         elif not version:

@@ -190,4 +190,4 @@ class Federation(RuleBasedStateMachine):
 
 
 def test_a_subscriber_that_stays_connected_converges_to_the_published_state() -> None:
-    run_state_machine_as_test(Federation, settings=settings(max_examples=150, stateful_step_count=40, deadline=None))
+    run_state_machine_as_test(Federation, settings=settings(max_examples=80, stateful_step_count=40, deadline=None))

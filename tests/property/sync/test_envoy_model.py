@@ -219,4 +219,4 @@ class Agent(RuleBasedStateMachine):
 
 
 def test_envoy_ends_with_every_good_resource_and_warms_every_cluster() -> None:
-    run_state_machine_as_test(Agent, settings=settings(max_examples=150, stateful_step_count=40, deadline=None))
+    run_state_machine_as_test(Agent, settings=settings(max_examples=80, stateful_step_count=40, deadline=None))
