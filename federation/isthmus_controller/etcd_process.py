@@ -100,6 +100,7 @@ class EtcdProcess:
         self.log_file = self._folder / "etcd.log"
         self._host = host
         self._port = port
+        self._log_start = 0
         self._peer_port = 0
         self._binary = binary
         self._patience = patience
@@ -266,20 +267,31 @@ class EtcdProcess:
         try:
             if self.log_file.exists() and self.log_file.stat().st_size > _LOG_BYTES:
                 self.log_file.replace(self.log_file.with_suffix(".log.1"))
+            self._log_start = self.log_file.stat().st_size if self.log_file.exists() else 0
             return _LogFile(os.open(self.log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600))
         except OSError as error:
             raise unwritable(self.log_file, error) from error
 
     def _last_line(self) -> str:
         try:
-            lines = self.log_file.read_bytes()[-20_000:].decode(errors="replace").strip().splitlines()
+            with self.log_file.open("rb") as file:
+                file.seek(max(self._log_start, self.log_file.stat().st_size - 50_000))
+                lines = file.read().decode(errors="replace").strip().splitlines()
         except OSError:
             return "it left no log"
-        return _readable(lines[-1]) if lines else "it said nothing"
+        entries = [entry for entry in map(_parse, reversed(lines)) if entry is not None]
+        # The trace of a panic comes after the line that says what it was about.
+        worst = next((entry for entry in entries if entry.level in ("panic", "fatal", "error")), None)
+        if worst is not None:
+            return f"{worst.msg}: {worst.error}" if worst.error else worst.msg
+        if not lines:
+            return "it said nothing"
+        return entries[0].msg if entries else lines[-1][:300]
 
 
 class _LogLine(msgspec.Struct):
     msg: str
+    level: str = ""
     error: str = ""
 
 
@@ -298,12 +310,11 @@ class _LogFile:
         os.close(self._descriptor)
 
 
-def _readable(line: str) -> str:
+def _parse(line: str) -> _LogLine | None:
     try:
-        entry = msgspec.json.decode(line, type=_LogLine)
+        return msgspec.json.decode(line, type=_LogLine)
     except msgspec.MsgspecError:
-        return line[:300]
-    return f"{entry.msg}: {entry.error}" if entry.error else entry.msg
+        return None
 
 
 def _locked(database: Path) -> bool:

@@ -158,6 +158,10 @@ class Connection:
                 if again and tries > 0 and clock() < deadline:
                     continue
                 raise translate(error, line.address, write=write) from error
+            except asyncio.CancelledError as error:
+                if asked_to_stop():
+                    raise
+                raise Unavailable("the client of etcd was closed") from error
             self.check(line, answer.header)
             return answer
 
@@ -242,6 +246,12 @@ class Connection:
             self._retired.append(line)
             line = self._lines[index] = Line(line.address, self._target.tls)
         return line
+
+
+def asked_to_stop() -> bool:
+    """Whether a CancelledError is meant for this task: gRPC raises it too when somebody else ended the call."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 def _stamp(tls: TlsFiles | None) -> tuple[tuple[int, int], ...]:

@@ -135,7 +135,9 @@ class Follower:
         self._audit_at = asyncio.get_running_loop().time() + self._audit_every
 
     async def _watch(self) -> None:
-        stream = await self._client.watch(self._prefix, self.state.value.revision + 1)
+        # From the revision that was delivered, not from the one after it: etcd gives no word of progress to a watch
+        # that begins in the future, and an idle etcd could not be told from a dead one.
+        stream = await self._client.watch(self._prefix, self.state.value.revision)
         self._stream = stream
         try:
             if stream.revision < self.state.value.revision:
@@ -149,6 +151,8 @@ class Follower:
                     self._set(revision=max(got.revision, self.state.value.revision))
                 else:
                     for revision in got:
+                        if revision.revision <= self.state.value.revision:
+                            continue
                         self._bring(Batch(revision.revision, revision.changes, Origin.WATCH))
                         self._set(revision=revision.revision)
                 if asyncio.get_running_loop().time() >= self._audit_at:

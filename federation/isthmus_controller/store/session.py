@@ -10,7 +10,7 @@ import grpc
 from aetcd import rpc
 
 from isthmus_controller.store.client import EtcdClient
-from isthmus_controller.store.connection import Line
+from isthmus_controller.store.connection import Line, asked_to_stop
 from isthmus_controller.store.errors import LeaseLost, OutcomeUnknown, translate
 from isthmus_core.errors import IsthmusError, Unavailable
 from isthmus_kit.backoff import Backoff
@@ -103,6 +103,10 @@ class Session:
             raise translate(error, line.address, write=False) from error
         except asyncio.InvalidStateError as error:
             raise Unavailable("the connection with etcd broke") from error
+        except asyncio.CancelledError as error:
+            if asked_to_stop():
+                raise
+            raise Unavailable("the client of etcd was closed") from error
         finally:
             call.cancel()
         if not isinstance(answer, rpc.LeaseKeepAliveResponse):

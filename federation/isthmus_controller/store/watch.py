@@ -7,7 +7,7 @@ from typing import Self
 import grpc
 from aetcd import rpc
 
-from isthmus_controller.store.connection import Connection, Line
+from isthmus_controller.store.connection import Connection, Line, asked_to_stop
 from isthmus_controller.store.errors import Compacted, translate
 from isthmus_controller.store.values import Progress, Revision
 from isthmus_controller.store.wire import by_revision, end_of, key_bytes
@@ -94,6 +94,10 @@ class WatchStream:
             raise translate(error, self._line.address, write=False) from error
         except (asyncio.InvalidStateError, TimeoutError) as error:
             raise Unavailable(f"the watch at etcd {self._line.address} broke") from error
+        except asyncio.CancelledError as error:
+            if asked_to_stop():
+                raise
+            raise Unavailable(f"the watch at etcd {self._line.address} was closed") from error
 
     async def _next(self, silence: float) -> rpc.WatchResponse:
         try:
@@ -105,6 +109,10 @@ class WatchStream:
         except TimeoutError as error:
             self._connection.leave(self._line)
             raise Unavailable(f"etcd at {self._line.address} has been silent for {silence:g} s") from error
+        except asyncio.CancelledError as error:
+            if asked_to_stop():
+                raise
+            raise Unavailable(f"the watch at etcd {self._line.address} was closed") from error
         if not isinstance(response, rpc.WatchResponse):
             raise Unavailable(f"etcd at {self._line.address} ended the watch")
         self._connection.check(self._line, response.header)
