@@ -2,12 +2,17 @@
 
 from isthmus_dns import unusual, wire
 from isthmus_dns.compiled import heads
-from isthmus_dns.query import Fault, Query, read_query
+from isthmus_dns.cookies import Standing
+from isthmus_dns.query import Edns, Query, read_query
 from isthmus_dns.unusual import Features
 from isthmus_dns.zone import Zone
 
 _OPT_LENGTH = 11
 _OPTS_KEPT = 2048
+# An OPT record with nothing but a whole cookie, as a resolver sends it once it has ours: 11 + 4 + 24 bytes.
+_COOKIED_LENGTH = 39
+_COOKIED_HEAD = b"\x00\x1c\x00\x0a\x00\x18"
+_COOKIED_KEPT = 8192
 
 # The ten bytes after the id, for a standard query with one question and at most one additional record. AA, TC, RA, Z,
 # AD and CD mean nothing in a query to an authority and are ignored (RFC 8906, section 3.1.3): all values are here.
@@ -26,9 +31,9 @@ _NXDOMAIN = heads(wire.AA | wire.NXDOMAIN, 0, 1)
 
 
 class Responder:
-    """Answers queries from one zone; no I/O and no clock: the shell sets `now` (Unix seconds) when a second passes."""
+    """Answers queries from one zone; no I/O and no clock: the shell calls `tick` with Unix seconds."""
 
-    __slots__ = ("_opts", "_stale", "features", "now", "nxdomain", "outcomes", "zone")
+    __slots__ = ("_cookied", "_opts", "asked", "features", "now", "nxdomain", "outcomes", "zone")
 
     def __init__(self, zone: Zone, features: Features = Features()) -> None:  # noqa: B008 - frozen
         self.zone = zone
@@ -37,8 +42,10 @@ class Responder:
         self.nxdomain = 0
         """How many fast answers were NXDOMAIN; those of the slow way are in `outcomes` by their code."""
         self.outcomes: dict[int, int] = {}
-        self._stale = False
+        self.asked: list[bytes] = []
+        """Questions answered since the shell looked last: which names are asked for is a signal (`sketch`)."""
         self._opts: dict[bytes, bytes] = {}
+        self._cookied: dict[tuple[bytes, str], bytes] = {}
 
     def respond(self, query: bytes, tcp: bool = False, client: str = "") -> bytes | None:
         """The answer to the packet `query`; None where silence is right."""
@@ -51,20 +58,43 @@ class Responder:
             else:
                 question = query[12:-_OPT_LENGTH]
                 opt = self._opts.get(query[-_OPT_LENGTH:])
+                if opt is None and query[-30:-24] == _COOKIED_HEAD:
+                    opt = self._cookied.get((query[-_COOKIED_LENGTH:], client))
+                    question = query[12:-_COOKIED_LENGTH]
             if opt is not None:
                 key = question.lower()
                 ready = zone.ready.get(key)
                 if ready is not None:
+                    self.asked.append(key)
                     return b"".join((query[:2], ready[kind], question, ready[4], opt))
                 negative = self._negative(key, kind)
                 if negative is not None:
+                    self.asked.append(key)
                     return b"".join((query[:2], negative[0], question, negative[1], opt))
         return self._respond_slowly(query, tcp, client)
 
     def freshen(self) -> None:
         """Notice that the zone's freshness changed: answers are marked, or no longer marked, as stale."""
-        self._stale = self.zone.freshness.stale
         self._opts.clear()
+        self._cookied.clear()
+
+    def tick(self, now: int) -> None:
+        """A second has passed."""
+        self.now = now
+        if now % 60 == 0 or len(self._cookied) >= _COOKIED_KEPT:
+            self._cookied.clear()  # cookies grow old, and clients go
+
+    def take_asked(self) -> list[bytes]:
+        """The questions since the last call."""
+        asked, self.asked = self.asked, []
+        return asked
+
+    def proves_address(self, packet: bytes, client: str) -> bool:
+        """Whether the packet's cookie proves that `client` is its real address."""
+        if self.features.cookies is None or not isinstance(query := read_query(packet), Query) or query.edns is None:
+            return False
+        cookie = query.edns.option(wire.OPTION_COOKIE)
+        return cookie is not None and self.features.cookies.judge(cookie, client, self.now)[0] is Standing.VERIFIED
 
     def _negative(self, key: bytes, kind: int) -> tuple[bytes, bytes] | None:
         """The heads and authority of a plain NODATA or NXDOMAIN; None when the slow way has to look."""
@@ -96,19 +126,31 @@ class Responder:
         query = read_query(packet)
         if query is None:
             return None
-        if isinstance(query, Query) and query.edns is not None and not query.edns.options:
-            self._learn(packet[-_OPT_LENGTH:], query)
         asked = unusual.Asked(query, packet, tcp, client, self.now)
         rcode, response = unusual.respond(asked, self.zone, self.features)
+        if isinstance(query, Query) and self.zone.freshness.synced:
+            if rcode in (wire.NOERROR, wire.NXDOMAIN):
+                self.asked.append(query.name + query.question[-4:])
+            if query.edns is not None and query.edns.version == 0:
+                self._learn(packet, query.edns, client)
         self.outcomes[rcode] = self.outcomes.get(rcode, 0) + 1
         return response
 
-    def _learn(self, opt: bytes, query: Query) -> None:
-        """Remember this form of OPT record, so that the next query with it takes the fast way."""
-        edns = query.edns
-        plain = edns is not None and edns.version == 0 and opt[:3] == b"\0\0\x29" and opt[9:] == b"\0\0"
-        if edns is not None and plain and len(self._opts) < _OPTS_KEPT:
-            self._opts[opt] = unusual.plain_opt(edns.dnssec_ok, self.zone.freshness.stale)
-
-
-__all__ = ["Fault", "Features", "Responder"]
+    def _learn(self, packet: bytes, edns: Edns, client: str) -> None:
+        """Remember this form of OPT record and what it is answered with: the next query with it takes the fast way."""
+        stale = self.zone.freshness.stale
+        if not edns.options:
+            opt = packet[-_OPT_LENGTH:]
+            if opt[:3] == b"\0\0\x29" and opt[9:] == b"\0\0" and len(self._opts) < _OPTS_KEPT:
+                self._opts[opt] = unusual.plain_opt(edns.dnssec_ok, stale)
+            return
+        cookies, cookie = self.features.cookies, edns.option(wire.OPTION_COOKIE)
+        opt = packet[-_COOKIED_LENGTH:]
+        alone = len(edns.options) == 1 and opt[:3] == b"\0\0\x29" and opt[9:15] == _COOKIED_HEAD
+        if cookies is None or cookie is None or not alone or len(self._cookied) >= _COOKIED_KEPT:
+            return
+        standing, whole = cookies.judge(cookie, client, self.now)
+        if standing is Standing.VERIFIED:
+            self._cookied[opt, client] = unusual.plain_opt(
+                edns.dnssec_ok, stale, wire.option(wire.OPTION_COOKIE, whole)
+            )

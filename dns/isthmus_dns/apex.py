@@ -6,7 +6,7 @@ import msgspec
 
 from isthmus_core.errors import InvalidInput
 from isthmus_dns import wire
-from isthmus_dns.records import RRset
+from isthmus_dns.records import WHY, RRset
 from isthmus_dns.service import read_address
 
 MCS_VERSION = "1.0.0"
@@ -82,8 +82,8 @@ class Apex:
         ]
 
     def inner_names(self) -> list[bytes]:
-        """Names of the zone that exist though they may own no record: name servers whose address nobody told us."""
-        return [name for name, _ in self._servers if name.endswith(self.origin)]
+        """Names of the zone that exist without a compiled record: `_why`, and servers whose address nobody told us."""
+        return [WHY + self.origin, *(name for name, _ in self._servers if name.endswith(self.origin))]
 
 
 def _name(text: str) -> bytes:

@@ -1,10 +1,12 @@
 """Run the DNS server of a cluster: check what it was told, start its workers, show their state."""
 
 import logging
+import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from aiohttp.web import Request, StreamResponse
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
@@ -13,14 +15,17 @@ from isthmus_core.errors import InvalidInput
 from isthmus_dns.addresses import Address, claim_addresses, parse_address
 from isthmus_dns.apex import ZoneSpec
 from isthmus_dns.feed import check_feed_path
+from isthmus_dns.sketch import merge_top
+from isthmus_dns.subnet import parse_networks
 from isthmus_dns.supervisor import Supervisor
+from isthmus_dns.tcp import TcpLimits
 from isthmus_dns.traffic import Report, metrics
 from isthmus_dns.worker import Worker, WorkerSpec
 from isthmus_dns.zone import Zone
 from isthmus_kit.readiness import Readiness
 from isthmus_kit.tasks import own_tasks
 from isthmus_kit.telemetry import new_registry
-from isthmus_kit.web import make_app, serving
+from isthmus_kit.web import json_response, make_app, serving
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +42,12 @@ async def run(
     stale_after: float = 60.0,
     web: str = "",
     server_id: str = "",
+    cookie_secret: bytes = b"",
+    rate_limit: int = 1000,
+    subnet_resolvers: Sequence[str] = (),
+    tcp: TcpLimits = TcpLimits(),  # noqa: B008 - frozen
+    dnstap: str = "",
+    log_queries: int = 0,
     log_level: str = "info",
     started: Callable[[tuple[Address, ...], int], None] | None = None,
 ) -> None:
@@ -44,12 +55,20 @@ async def run(
 
     `feed` is the agent's unix socket, `listen` has IP:PORT each (UDP and TCP), `workers` processes share them (0:
     answer in this process), `web` is where /healthz, /readyz and /metrics are. `started` hears the real addresses, and
-    the real port of `web`. Raises InvalidInput where an argument cannot be used.
+    the real port of `web`. `cookie_secret` (16 bytes) is shared by servers behind one address, and is random without;
+    `rate_limit` is answers a second and prefix to addresses that are not private; `dnstap` is a receiver's unix socket;
+    every `log_queries`-th query is logged. Raises InvalidInput where an argument cannot be used.
     """
     if not 0 <= workers <= MOST_WORKERS:
         raise InvalidInput(f"{workers} DNS workers is not a number from 0 to {MOST_WORKERS}")
     if not listen:
         raise InvalidInput("the DNS server has no address to listen on", "Give at least one IP:PORT.")
+    if cookie_secret and len(cookie_secret) != 16:
+        raise InvalidInput("the secret of DNS cookies does not have 16 bytes", "Give 32 hexadecimal digits.")
+    try:
+        parse_networks(subnet_resolvers)
+    except ValueError as wrong:
+        raise InvalidInput(f"{wrong}", "Name resolvers by address or network, for example 192.0.2.0/24.") from None
     check_feed_path(feed)
     Zone(zones, ttl)  # says what is wrong with the zones before any process starts
     spec = WorkerSpec(
@@ -59,6 +78,12 @@ async def run(
         ttl=ttl,
         stale_after=stale_after,
         server_id=server_id,
+        cookie_secret=cookie_secret or secrets.token_bytes(16),
+        rate_limit=rate_limit,
+        subnet_resolvers=tuple(subnet_resolvers),
+        tcp=tcp,
+        dnstap=dnstap,
+        log_queries=log_queries,
         log_level=log_level,
     )
     board = Board(workers)
@@ -108,5 +133,11 @@ async def _web(address: str, board: Board) -> AsyncIterator[int]:
     registry: CollectorRegistry = new_registry()
     registry.register(board)
     where = parse_address(address)
-    async with serving(make_app(board.readiness, registry), where.host, where.port) as port:
+    app = make_app(board.readiness, registry)
+
+    async def top(_: Request) -> StreamResponse:
+        return json_response(merge_top(report.top for report in board.reports.values()))
+
+    app.router.add_get("/top", top)
+    async with serving(app, where.host, where.port) as port:
         yield port

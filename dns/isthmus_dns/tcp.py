@@ -4,19 +4,20 @@ import asyncio
 import socket
 from collections.abc import Callable
 
+import msgspec
+
 from isthmus_dns.traffic import Traffic
-from isthmus_dns.udp import Respond
+from isthmus_dns.udp import Respond, See
 
 _LONGEST_QUERY = 4096
 
 
-class TcpLimits:
+class TcpLimits(msgspec.Struct, frozen=True):
     """How many connections one worker keeps, in all and per client, and how long one may stay silent."""
 
-    def __init__(self, connections: int = 10_000, per_client: int = 200, idle_seconds: float = 10.0) -> None:
-        self.connections = connections
-        self.per_client = per_client
-        self.idle_seconds = idle_seconds
+    connections: int = 10_000
+    per_client: int = 200
+    idle_seconds: float = 10.0
 
 
 class TcpListener:
@@ -29,7 +30,9 @@ class TcpListener:
         traffic: Traffic,
         clock: Callable[[], float],
         limits: TcpLimits | None = None,
+        see: See | None = None,
     ) -> None:
+        self.see = see
         self.respond = respond
         self.traffic = traffic
         self.clock = clock
@@ -96,6 +99,7 @@ class _Connection(asyncio.Protocol):
         self._listener = listener
         self._buffer = b""
         self._client = ""
+        self._port = 0
         self._paused = False
         self._eof = False
         self._transport: asyncio.Transport | None = None
@@ -104,7 +108,7 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         peer = transport.get_extra_info("peername")
-        self._client = peer[0] if peer else ""
+        self._client, self._port = peer[:2] if peer else ("", 0)
         self._transport = transport
         if not self._listener.admit(self, self._client):
             transport.abort()
@@ -163,7 +167,10 @@ class _Connection(asyncio.Protocol):
                 break
             if len(buffer) - at - 2 < length:
                 break
-            response = listener.respond(buffer[at + 2 : at + 2 + length], True, self._client)
+            packet = buffer[at + 2 : at + 2 + length]
+            response = listener.respond(packet, True, self._client)
+            if listener.see is not None:
+                listener.see(packet, response, self._client, self._port, True)
             at += 2 + length
             requests += 1
             if response is not None:

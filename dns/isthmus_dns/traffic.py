@@ -7,6 +7,7 @@ import msgspec
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from isthmus_dns import wire
+from isthmus_dns.sketch import Hitter
 
 SECONDS = (0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.1, 1.0)
 SIZES = (64, 128, 256, 512, 1023, 1232, 4095, 16383, 65535)
@@ -64,6 +65,11 @@ class Report(msgspec.Struct, frozen=True):
     services: int
     serial: int
     refused: int
+    top: tuple[Hitter, ...] = ()
+    withheld: int = 0
+    slipped: int = 0
+    untapped: int = 0
+    """Queries that dnstap's receiver was too slow for."""
 
 
 def rcode_counts(traffic: Traffic, nxdomain: int, outcomes: Mapping[int, int]) -> dict[str, int]:
@@ -94,6 +100,7 @@ def metrics(reports: Mapping[str, Report], restarts: int) -> Iterable[Metric]:
     serial = GaugeMetricFamily("isthmus_dns_serial", "Serial of the SOA record.", labels=["worker"])
     connections = GaugeMetricFamily("isthmus_dns_tcp_connections", "Open TCP connections.", labels=["worker"])
     over = CounterMetricFamily("isthmus_dns_tcp_connections_refused", "Connections over a limit.", labels=["worker"])
+    limited = CounterMetricFamily("isthmus_dns_rate_limited", "Answers over the rate.", labels=["worker", "action"])
     again = CounterMetricFamily("isthmus_dns_worker_restarts", "Workers that had to be started again.")
     again.add_metric([], restarts)
     for worker, report in reports.items():
@@ -110,10 +117,12 @@ def metrics(reports: Mapping[str, Report], restarts: int) -> Iterable[Metric]:
         services.add_metric([worker], report.services)
         serial.add_metric([worker], report.serial)
         connections.add_metric([worker], report.traffic.connections)
+        limited.add_metric([worker, "drop"], report.withheld)
+        limited.add_metric([worker, "slip"], report.slipped)
         over.add_metric([worker], report.traffic.connections_refused)
     return (
         *(requests, responses, unsent, seconds, sizes, synced, stale),
-        *(connected, services, serial, connections, over, again),
+        *(connected, services, serial, connections, over, limited, again),
     )
 
 

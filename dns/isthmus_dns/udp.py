@@ -4,19 +4,32 @@ import asyncio
 import socket
 from collections.abc import Callable
 
+from isthmus_dns.ratelimit import RateLimiter
 from isthmus_dns.traffic import Traffic
 
 _BATCH = 128
 _LONGEST_QUERY = 4096
 
 Respond = Callable[[bytes, bool, str], bytes | None]
+See = Callable[[bytes, bytes | None, str, int, bool], None]
+"""Looks at a query and its answer: packet, response, client, its port, whether over TCP."""
 
 
 class UdpListener:
     """One socket of one worker. A plain reader beats a datagram protocol four times (no object per packet)."""
 
-    def __init__(self, sock: socket.socket, respond: Respond, traffic: Traffic, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        respond: Respond,
+        traffic: Traffic,
+        clock: Callable[[], float],
+        limiter: RateLimiter | None = None,
+        see: See | None = None,
+    ) -> None:
         sock.setblocking(False)
+        self._limiter = limiter
+        self._see = see
         self._sock = sock
         self._respond = respond
         self._traffic = traffic
@@ -35,6 +48,8 @@ class UdpListener:
 
     def _drain(self) -> None:
         receive, send, respond = self._sock.recvfrom, self._sock.sendto, self._respond
+        limiter, see = self._limiter, self._see
+        buckets = limiter.buckets if limiter is not None else {}
         began = self._clock()
         answered = unsent = octets = 0
         count = 0
@@ -46,7 +61,17 @@ class UdpListener:
                 break
             except OSError:
                 continue  # an ICMP error of an earlier answer
-            response = respond(packet, False, peer[0])
+            client = peer[0]
+            response = respond(packet, False, client)
+            if response is not None and limiter is not None:
+                bucket = buckets.get(client)
+                if bucket is None:
+                    bucket = limiter.bucket(client)
+                bucket[0] -= 1
+                if bucket[0] < 0:
+                    response = limiter.over(bucket, client, packet, response)
+            if see is not None:
+                see(packet, response, client, peer[1], False)
             if response is None:
                 continue
             try:

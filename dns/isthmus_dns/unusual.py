@@ -3,8 +3,10 @@
 import msgspec
 
 from isthmus_dns import wire
+from isthmus_dns.cookies import Cookies, Standing
+from isthmus_dns.provenance import explain
 from isthmus_dns.query import Edns, Fault, Query
-from isthmus_dns.records import WHY
+from isthmus_dns.subnet import IpNetwork, is_named, read_subnet, subnet_answer
 from isthmus_dns.zone import Zone
 
 _ANY_TTL = 3600
@@ -13,10 +15,13 @@ _ANY_RDATA = b"\x07RFC8482\x00"
 
 
 class Features(msgspec.Struct, frozen=True):
-    """What a server says about itself; all of it is off until somebody asks for it."""
+    """What a server does beyond answering; all of it is off until somebody asks for it."""
 
     server_id: str = ""
     """Given to clients that ask with NSID (RFC 5001), and in `_why.<zone>`."""
+    cookies: Cookies | None = None
+    subnet_resolvers: tuple[IpNetwork, ...] = ()
+    """Resolvers whose EDNS client subnet is honoured."""
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -45,18 +50,21 @@ class Sections(msgspec.Struct, frozen=True):
     helper: bytes = b""
 
 
-def plain_opt(dnssec_ok: bool, stale: bool) -> bytes:
-    """The OPT record for a client that sent one without options."""
-    return wire.opt_record(0, dnssec_ok, wire.extended_error(wire.EDE_STALE) if stale else b"")
+def plain_opt(dnssec_ok: bool, stale: bool, options: bytes = b"") -> bytes:
+    """The OPT record of an answer from the zone, with these options of ours."""
+    return wire.opt_record(0, dnssec_ok, (wire.extended_error(wire.EDE_STALE) if stale else b"") + options)
 
 
 def respond(asked: Asked, zone: Zone, features: Features) -> tuple[int, bytes]:
     """The response code and the whole response."""
     query = asked.query
     if isinstance(query, Fault):
-        return query.rcode, _fault(asked, query)
+        return _cookie_alone(asked, query, features) or (query.rcode, _fault(asked, query))
     edns = query.edns
     options = b""
+    requested = b"" if edns is None else _requested(asked, edns, features)
+    if requested is None:
+        return wire.FORMERR, _fault(asked, Fault(wire.FORMERR, query.question, edns))
     if edns is not None and edns.version > 0:
         # RFC 6891, section 6.1.3: nothing else of the query is looked at.
         sections = Sections(wire.BADVERS, authoritative=False)
@@ -67,9 +75,7 @@ def respond(asked: Asked, zone: Zone, features: Features) -> tuple[int, bytes]:
         sections = answer_question(query, zone, asked.now, features)
         if zone.freshness.stale and sections.authoritative:
             options = wire.extended_error(wire.EDE_STALE)
-    if edns is not None:
-        options += _requested(edns, features)
-    return sections.rcode, _fit(asked, query, sections, options)
+    return sections.rcode, _fit(asked, query, sections, options + requested)
 
 
 def answer_question(query: Query, zone: Zone, now: int, features: Features) -> Sections:
@@ -79,10 +85,8 @@ def answer_question(query: Query, zone: Zone, now: int, features: Features) -> S
         # Other classes, version.bind (class CH) among them, other people's names, and zone transfers.
         return Sections(wire.REFUSED, authoritative=False)
     name = query.name
-    if query.qtype == wire.TXT and name.startswith(WHY) and name in zone.sources:
-        strings = [source.cluster for source in zone.sources[name]]
-        answer = b"".join(wire.record(wire.NAME_POINTER, wire.TXT, 0, wire.text_rdata(text)) for text in strings)
-        return Sections(wire.NOERROR, answers=len(strings), answer=answer)
+    if query.qtype == wire.TXT and (why := explain(name, zone, now, features.server_id)) is not None:
+        return Sections(wire.NOERROR, answers=why[0], answer=why[1])
     key = query.name + query.qtype.to_bytes(2, "big") + b"\0\1"
     ready = zone.ready.get(key)
     if ready is not None:
@@ -110,11 +114,36 @@ def _owns_records(zone: Zone, name: bytes) -> bool:
     return any(key in zone.ready or key in zone.long for key in keys)
 
 
-def _requested(edns: Edns, features: Features) -> bytes:
-    """Options that the client asked for; unknown ones are ignored (RFC 6891, section 6.1.2)."""
+def _requested(asked: Asked, edns: Edns, features: Features) -> bytes | None:
+    """Options that the client asked for; unknown ones are ignored (RFC 6891, section 6.1.2). None: one is malformed."""
+    options = b""
     if features.server_id and edns.option(wire.OPTION_NSID) is not None:
-        return wire.option(wire.OPTION_NSID, features.server_id.encode()[:64])
-    return b""
+        options += wire.option(wire.OPTION_NSID, features.server_id.encode()[:32])
+    cookie = edns.option(wire.OPTION_COOKIE)
+    if cookie is not None and features.cookies is not None and asked.client:
+        standing, whole = features.cookies.judge(cookie, asked.client, asked.now)
+        if standing is Standing.MALFORMED:
+            return None
+        options += wire.option(wire.OPTION_COOKIE, whole)
+    subnet = edns.option(wire.OPTION_ECS)
+    if subnet is not None and is_named(asked.client, features.subnet_resolvers):
+        if read_subnet(subnet) is None:
+            return None
+        # Everybody gets the same answer here, the VIP: so it holds for all subnets (RFC 7871, section 7.2.1).
+        options += wire.option(wire.OPTION_ECS, subnet_answer(subnet, 0))
+    return options
+
+
+def _cookie_alone(asked: Asked, fault: Fault, features: Features) -> tuple[int, bytes] | None:
+    """A query without a question but with a cookie asks for a server cookie only (RFC 7873, section 5.4)."""
+    edns = fault.edns
+    if asked.packet[4:6] != b"\0\0" or edns is None or edns.version or edns.option(wire.OPTION_COOKIE) is None:
+        return None
+    if features.cookies is None or (options := _requested(asked, edns, features)) is None:
+        return None
+    flags = wire.QR | (asked.packet[2] & 1) << 8
+    head = wire.header(flags, 0, 0, 1, questions=0)
+    return wire.NOERROR, asked.packet[:2] + head + wire.opt_record(0, edns.dnssec_ok, options)
 
 
 def _fault(asked: Asked, fault: Fault) -> bytes:

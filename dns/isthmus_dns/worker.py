@@ -16,10 +16,15 @@ from isthmus_core.errors import InvalidInput
 from isthmus_dns.addresses import Address, listening_socket, raise_file_limit
 from isthmus_dns.answer import Responder
 from isthmus_dns.apex import ZoneSpec
+from isthmus_dns.cookies import Cookies
 from isthmus_dns.feed import ZoneFollower
+from isthmus_dns.ratelimit import RateLimiter
+from isthmus_dns.sketch import HeavyHitters
+from isthmus_dns.subnet import parse_networks
+from isthmus_dns.tap import Dnstap, QueryLog
 from isthmus_dns.tcp import TcpLimits, TcpListener
 from isthmus_dns.traffic import Report, Traffic, rcode_counts
-from isthmus_dns.udp import UdpListener
+from isthmus_dns.udp import See, UdpListener
 from isthmus_dns.unusual import Features
 from isthmus_dns.zone import Zone
 from isthmus_kit.tasks import own_tasks
@@ -27,6 +32,7 @@ from isthmus_kit.tasks import own_tasks
 log = logging.getLogger(__name__)
 
 _TICK = 1.0
+_FOLDS = 10
 _WAIT_FOR_ZONE = 5.0
 
 
@@ -39,6 +45,14 @@ class WorkerSpec(msgspec.Struct, frozen=True):
     ttl: int = 5
     stale_after: float = 60.0
     server_id: str = ""
+    cookie_secret: bytes = b""
+    subnet_resolvers: tuple[str, ...] = ()
+    rate_limit: int = 0
+    """Answers a second and prefix to clients outside of private networks; 0 for no limit."""
+    tcp: TcpLimits = TcpLimits()
+    dnstap: str = ""
+    log_queries: int = 0
+    """Log every n-th query; 0 for none."""
     log_level: str = "info"
     late: bool = False
     """Others answer already: take a share of the queries only when the zone is known, or after five seconds."""
@@ -51,7 +65,16 @@ class Worker:
         self._spec = spec
         self._clock = time.monotonic
         self.zone = Zone(spec.zones, spec.ttl, spec.ttl)
-        self.responder = Responder(self.zone, Features(server_id=spec.server_id))
+        features = Features(
+            server_id=spec.server_id,
+            cookies=Cookies(spec.cookie_secret) if spec.cookie_secret else None,
+            subnet_resolvers=parse_networks(spec.subnet_resolvers),
+        )
+        self.responder = Responder(self.zone, features)
+        self._hitters = HeavyHitters()
+        self._limiter = RateLimiter(spec.rate_limit, proven=self.responder.proves_address) if spec.rate_limit else None
+        self._dnstap = Dnstap(Path(spec.dnstap), spec.server_id) if spec.dnstap else None
+        self._query_log = QueryLog(spec.log_queries) if spec.log_queries else None
         self.traffic = Traffic()
         self.follower = ZoneFollower(self.responder, Path(spec.feed), spec.stale_after, self._clock)
         self._tcp: list[TcpListener] = []
@@ -60,6 +83,8 @@ class Worker:
         """Answer queries until cancelled; `report` hears of it once a second."""
         async with own_tasks() as tasks:
             tasks.start("zone feed", self.follower.follow())
+            if self._dnstap is not None:
+                tasks.start("dnstap", self._dnstap.send())
             if self._spec.late:
                 await self._zone_known()
             async with self._listening():
@@ -69,19 +94,32 @@ class Worker:
     @asynccontextmanager
     async def _listening(self) -> AsyncIterator[None]:
         loop = asyncio.get_running_loop()
-        respond = self.responder.respond
+        respond, see = self.responder.respond, self._see()
         raise_file_limit()
         with ExitStack() as opened:
             for address in self._spec.listen:
-                udp = UdpListener(listening_socket(address, socket.SOCK_DGRAM), respond, self.traffic, self._clock)
+                datagrams = listening_socket(address, socket.SOCK_DGRAM)
+                udp = UdpListener(datagrams, respond, self.traffic, self._clock, self._limiter, see)
                 udp.open(loop)
                 opened.callback(udp.close)
                 stream = listening_socket(address, socket.SOCK_STREAM)
-                tcp = TcpListener(stream, respond, self.traffic, self._clock, TcpLimits())
+                tcp = TcpListener(stream, respond, self.traffic, self._clock, self._spec.tcp, see)
                 await tcp.open(loop)
                 opened.callback(tcp.close)
                 self._tcp.append(tcp)
             yield
+
+    def _see(self) -> See | None:
+        """What looks at every query; None, which costs nothing, when nobody does."""
+        eyes = [eye.see for eye in (self._dnstap, self._query_log) if eye is not None]
+        if len(eyes) < 2:
+            return eyes[0] if eyes else None
+
+        def see(packet: bytes, response: bytes | None, client: str, port: int, tcp: bool) -> None:
+            for eye in eyes:
+                eye(packet, response, client, port, tcp)
+
+        return see
 
     async def _zone_known(self) -> None:
         with suppress(TimeoutError):
@@ -90,12 +128,17 @@ class Worker:
 
     async def _tick(self, report: Callable[[Report], None]) -> None:
         while True:
-            self.responder.now = int(time.time())
+            self.responder.tick(int(time.time()))
             self.follower.tick()
+            if self._limiter is not None:
+                self._limiter.tick()
+            self._hitters.tick(self._clock())
             for listener in self._tcp:
                 listener.sweep()
             report(self._report())
-            await asyncio.sleep(_TICK)
+            for _ in range(_FOLDS):  # often, so that few questions wait to be counted
+                await asyncio.sleep(_TICK / _FOLDS)
+                self._hitters.add(self.responder.take_asked())
 
     def _report(self) -> Report:
         responder, freshness = self.responder, self.zone.freshness
@@ -108,6 +151,10 @@ class Worker:
             services=len(self.zone),
             serial=self.zone.serial,
             refused=self.follower.refused,
+            top=tuple(self._hitters.top()),
+            withheld=self._limiter.withheld if self._limiter is not None else 0,
+            slipped=self._limiter.slipped if self._limiter is not None else 0,
+            untapped=self._dnstap.dropped if self._dnstap is not None else 0,
         )
 
 

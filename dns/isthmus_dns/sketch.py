@@ -1,0 +1,68 @@
+"""Which names are asked for most, in bounded memory: a mergeable summary of heavy hitters (Misra and Gries)."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from isthmus_dns import wire
+
+
+class Hitter(msgspec.Struct, frozen=True, order=True):
+    """A name, its type, and about how many times a second it was asked for (too low by at most the window's error)."""
+
+    per_second: float
+    name: str
+    rtype: str
+
+
+class HeavyHitters:
+    """Counts questions a batch at a time; keeps at most `size` of them, whatever names are thrown at it.
+
+    Of a stream of n questions every count is too low by at most n / size ("Mergeable Summaries", Agarwal et al.).
+    """
+
+    def __init__(self, size: int = 1000, window: float = 10.0) -> None:
+        self._size = size
+        self._window = window
+        self._current: Counter[bytes] = Counter()
+        self._last: Mapping[bytes, int] = {}
+        self._began: float | None = None
+
+    def add(self, questions: Iterable[bytes]) -> None:
+        """Count questions (name, type and class in wire form, lower case)."""
+        counts = self._current
+        counts.update(questions)
+        if len(counts) > self._size:
+            least = sorted(counts.values(), reverse=True)[self._size]
+            self._current = Counter({key: count - least for key, count in counts.items() if count > least})
+
+    def tick(self, now: float) -> None:
+        """Close the window when its time is over."""
+        if self._began is None:
+            self._began = now
+        elif now - self._began >= self._window:
+            self._last, self._current, self._began = self._current, Counter(), now
+
+    def top(self, count: int = 20) -> list[Hitter]:
+        """The questions asked for most in the last whole window, the first one first."""
+        most = Counter(self._last).most_common(count)
+        return [
+            Hitter(times / self._window, wire.name_text(key[:-4]), _type_text(int.from_bytes(key[-4:-2], "big")))
+            for key, times in most
+        ]
+
+
+def merge_top(tops: Iterable[Iterable[Hitter]], count: int = 20) -> list[Hitter]:
+    """What several workers saw, together."""
+    total: dict[tuple[str, str], float] = {}
+    for top in tops:
+        for hitter in top:
+            key = (hitter.name, hitter.rtype)
+            total[key] = total.get(key, 0.0) + hitter.per_second
+    merged = (Hitter(rate, name, rtype) for (name, rtype), rate in total.items())
+    return sorted(merged, reverse=True)[:count]
+
+
+def _type_text(rtype: int) -> str:
+    return wire.TYPES.get(rtype, f"TYPE{rtype}")

@@ -1,0 +1,220 @@
+"""What the server tells about itself and its clients: provenance, heavy hitters, rate limits, dnstap, metrics."""
+
+import struct
+from collections import Counter
+
+import dns.message
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from isthmus_dns import dnstap, wire
+from isthmus_dns.intake import apply_header
+from isthmus_dns.ratelimit import RateLimiter
+from isthmus_dns.server import Board
+from isthmus_dns.sketch import HeavyHitters, Hitter, merge_top
+from isthmus_dns.traffic import Report, Traffic, rcode_counts
+from isthmus_dns.unusual import Features
+from isthmus_sync.proto import isthmus_pb2 as pb
+from unit.nameserver.builders import ask, header, question, responder, service, shown
+
+NAME = "web.shop.svc.clusterset.local"
+NOW = 1_700_000_000
+EAST = pb.Provenance(cluster="east", rule="same region", observed_at_ms=(NOW - 3) * 1000)
+WEST = pb.Provenance(cluster="west", rule="anywhere", observed_at_ms=(NOW - 90) * 1000, stale=True)
+
+
+def texts(response: dns.message.Message) -> list[list[str]]:
+    return [[part.decode() for part in rdata.strings] for rrset in response.answer for rdata in rrset]
+
+
+def test_a_service_tells_which_clusters_are_behind_it() -> None:
+    server = responder(service("shop/web", provenance=[EAST, WEST]))
+    server.tick(NOW)
+
+    response = ask(server, f"_why.{NAME}", "TXT")
+
+    assert texts(response) == [
+        ["cluster=east", "rule=same region", "age=3s", "stale=no"],
+        ["cluster=west", "rule=anywhere", "age=90s", "stale=yes"],
+    ]
+    assert response.answer[0].ttl == 0
+    assert shown(ask(server, f"_why.{NAME}", "A")) == "NOERROR"
+    assert shown(ask(server, "_why.nope.shop.svc.clusterset.local", "TXT")) == "NXDOMAIN"
+    assert shown(ask(server, "_why.shop.svc.clusterset.local", "TXT")) == "NXDOMAIN"
+
+
+def test_a_zone_tells_who_answers_and_how_fresh_it_is() -> None:
+    server = responder(service("shop/web"), features=Features(server_id="dns-7"))
+    apply_header(server.zone, {"zone": header(120, "west", synced_at_ms=(NOW - 5) * 1000)})
+    server.tick(NOW)
+
+    assert texts(ask(server, "_why.clusterset.local", "TXT")) == [
+        ["server=dns-7", "cluster=west", "serial=120", "age=5s", "stale=no", "services=1"]
+    ]
+    assert shown(ask(server, "_why.clusterset.local", "A")) == "NOERROR"
+
+
+def key(name: str) -> bytes:
+    return wire.encode_name(name) + b"\0\1\0\1"
+
+
+def test_the_names_asked_for_most_are_found_among_noise_in_bounded_memory() -> None:
+    hitters = HeavyHitters(size=50, window=10.0)
+    hitters.tick(0.0)
+    for batch in range(100):
+        noise = [key(f"n{batch}-{n}.example") for n in range(50)]
+        hitters.add([key("hot.example")] * 20 + [key("warm.example")] * 10 + noise)
+    assert len(hitters._current) <= 50
+    hitters.tick(10.0)
+
+    first, second = hitters.top(2)
+    assert (first.name, second.name) == ("hot.example.", "warm.example.")
+    # Too low by at most n / size: 8,000 questions and 50 places.
+    assert (2000 - 160) / 10 <= first.per_second <= 200
+    assert merge_top([[first], [first, second]], 1) == [Hitter(2 * first.per_second, "hot.example.", "A")]
+
+
+def test_questions_of_both_ways_are_counted() -> None:
+    server = responder(service("shop/web"))
+    for name in (NAME, NAME.upper(), "nope.clusterset.local"):
+        ask(server, name)
+    ask(server, NAME, "ANY")
+    ask(server, "example.com")
+
+    assert sorted(Counter(server.take_asked()).values()) == [1, 1, 2]
+    assert server.take_asked() == []
+
+
+def test_a_prefix_over_its_rate_gets_every_second_answer_cut_and_others_all() -> None:
+    limiter = RateLimiter(rate=10, slip=2)
+    server = responder(service("shop/web"))
+    query = question(NAME, "A", 1232).to_wire()
+    response = server.respond(query)
+    assert response is not None
+
+    def sent(client: str) -> bytes | None:
+        bucket = limiter.buckets.get(client) or limiter.bucket(client)
+        bucket[0] -= 1
+        return response if bucket[0] >= 0 else limiter.over(bucket, client, query, response)
+
+    assert [sent(f"203.0.113.{n}") for n in range(10)] == [response] * 10
+    over = [sent("203.0.113.99") for _ in range(10)]
+    assert over.count(None) == 5
+    cut = dns.message.from_wire(next(answer for answer in over if answer))
+    assert cut.flags & 0x0200
+    assert not cut.answer
+    assert all(len(answer) <= len(query) for answer in over if answer)
+    assert [sent("198.51.100.1") for _ in range(10)] == [response] * 10
+    assert [sent("10.1.1.1") for _ in range(100)] == [response] * 100
+    limiter.tick()
+    assert sent("203.0.113.99") == response
+
+
+def test_a_client_with_a_good_cookie_is_not_limited() -> None:
+    limiter = RateLimiter(rate=0, proven=lambda packet, client: client == "203.0.113.1")
+    for client, expected in (("203.0.113.1", b"x" * 20), ("203.0.113.2", None)):
+        bucket = limiter.bucket(client)
+        bucket[0] = -1
+        assert limiter.over(bucket, client, b"", b"x" * 20) == expected
+
+
+def test_a_dnstap_frame_is_protobuf_that_says_who_asked_what() -> None:
+    frame = dnstap.data_frame(dnstap.AUTH_QUERY, b"me", b"packet", "192.0.2.1", 5353, False, 1_700_000_000_000_000_007)
+    (length,) = struct.unpack_from("!I", frame)
+    assert length == len(frame) - 4
+    fields = decoded(frame[4:])
+    assert fields[1] == b"me"
+    assert fields[15] == 1
+    message = decoded(bytes(fields[14]))
+    assert message == {1: 1, 2: 1, 3: 1, 4: b"\xc0\0\2\1", 6: 5353, 8: 1_700_000_000, 9: 7, 10: b"packet"}
+
+
+def test_a_dnstap_receiver_must_accept_our_content() -> None:
+    ours = struct.pack("!III", dnstap.ACCEPT, 1, 22) + dnstap.CONTENT_TYPE
+    assert dnstap.accepts(ours)
+    assert not dnstap.accepts(struct.pack("!I", dnstap.ACCEPT))
+    assert not dnstap.accepts(struct.pack("!III", dnstap.ACCEPT, 1, 5) + b"other")
+    assert not dnstap.accepts(b"")
+
+
+def decoded(body: bytes) -> dict[int, int | bytes]:
+    """A flat protobuf message by field number."""
+    at = 0
+
+    def varint() -> int:
+        nonlocal at
+        value = shift = 0
+        while True:
+            octet = body[at]
+            at += 1
+            value |= (octet & 127) << shift
+            shift += 7
+            if octet < 128:
+                return value
+
+    found: dict[int, int | bytes] = {}
+    while at < len(body):
+        tag = varint()
+        if tag & 7 == 0:
+            found[tag >> 3] = varint()
+        elif tag & 7 == 2:
+            length = varint()
+            found[tag >> 3] = body[at : at + length]
+            at += length
+        else:
+            found[tag >> 3] = int.from_bytes(body[at : at + 4], "little")
+            at += 4
+    return found
+
+
+def test_response_codes_add_up_to_the_answers() -> None:
+    traffic = Traffic()
+    traffic.batch("udp", requests=10, answered=9, unsent=0, octets=900, seconds=0.001)
+    traffic.batch("tcp", requests=1, answered=1, unsent=0, octets=100, seconds=0.001)
+
+    assert rcode_counts(traffic, nxdomain=2, outcomes={3: 1, 5: 2}) == {"NXDOMAIN": 3, "REFUSED": 2, "NOERROR": 5}
+
+
+def report(**fields: object) -> Report:
+    told: dict[str, object] = {"traffic": Traffic(), "rcodes": {}, "connected": True, "synced": True}
+    told |= {"stale": False, "services": 1, "serial": 1, "refused": 0}
+    return Report(**(told | fields))  # type: ignore[arg-type]
+
+
+def test_readiness_names_the_worker_and_what_it_lacks() -> None:
+    board = Board(2)
+    board.take("0", report())
+    board.take("1", report(synced=False, connected=False))
+
+    assert board.readiness.missing() == {"worker 1": "has no full state of the zone yet"}
+    assert board.readiness.warnings() == {"feed of worker 1": "the gateway's agent is away"}
+    board.take("1", report(stale=True))
+    assert board.readiness.missing() == {}
+    assert "stale" in board.readiness.warnings()["freshness of worker 1"]
+    board.take("1", None)
+    assert board.readiness.missing() == {"worker 1": "ended, is started again"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "requests_total",
+        "responses_total",
+        "request_duration_seconds_bucket",
+        "response_size_bytes_bucket",
+        "synced",
+        "stale",
+        "serial",
+        "services",
+        "tcp_connections",
+        "rate_limited_total",
+        "worker_restarts_total",
+    ],
+)
+def test_metrics_have_the_names_that_are_documented(name: str) -> None:
+    board = Board(1)
+    board.take("0", report(rcodes={"NOERROR": 3}))
+    registry = CollectorRegistry()
+    registry.register(board)
+
+    assert f"isthmus_dns_{name}{{" in generate_latest(registry).decode() or name.endswith("restarts_total")
