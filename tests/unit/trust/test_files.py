@@ -3,6 +3,8 @@
 import errno
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -70,3 +72,19 @@ def test_a_missing_file_is_named_with_what_it_is(tmp_path: Path) -> None:
         read_file(tmp_path / "key", "the key", "Make it.")
     with pytest.raises(InvalidInput, match="the key cannot be read"):
         read_file(tmp_path, "the key", "Make it.")
+
+
+def test_a_write_that_fails_half_way_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "snapshot").write_bytes(b"old")
+    script = (
+        "import resource, sys, pathlib\n"
+        "from isthmus_core.errors import IsthmusError\n"
+        "from isthmus_kit.files import write_file\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try:\n    write_file(pathlib.Path(sys.argv[1]), b'x' * 4096)\n"
+        "except IsthmusError as error:\n    print(error)\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "snapshot")]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+    assert "snapshot cannot be written: file too large" in said
+    assert [(entry.name, entry.read_bytes()) for entry in tmp_path.iterdir()] == [("snapshot", b"old")]
