@@ -47,7 +47,7 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-class step(contextlib.AbstractContextManager["step"]):  # noqa: N801  (read as a statement: `with step("...")`)
+class step:  # noqa: N801  (read as a statement: `with step("...")`)
     """One line for a step when it ends, and a sign of life now and then while it lasts."""
 
     def __init__(self, title: str) -> None:
@@ -167,7 +167,8 @@ def version_of(command: list[str], pattern: str) -> tuple[int, ...]:
     """The version a program says it has; () if it does not run or says something else."""
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
         answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
-        if found := re.search(pattern, answer.stdout):
+        found = re.search(pattern, answer.stdout)
+        if found:
             return tuple(int(part) for part in found[1].split("."))
     return ()
 
@@ -199,6 +200,9 @@ def get_etcd() -> Path:
         command = [str(compiler), "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", str(built), "."]
         run("etcd", command, "etcd cannot be built", env=go_environment(), cwd=ROOT / "tools" / "etcd")
         mark.write_text(wanted)
+        # What served only the build: half a gigabyte or more.
+        for folder in (TOOLS / "go-cache", TOOLS / "go"):
+            shutil.rmtree(folder, ignore_errors=True)
         this.note = "built from its Go module"
         return built
 
@@ -224,11 +228,12 @@ def get_go() -> Path:
 
 def go_environment() -> dict[str, str]:
     # CGO off: no C compiler is needed. GOTOOLCHAIN=local: never fetch another compiler.
-    env = {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly", "GOWORK": "off"}
+    env = {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOFLAGS": "-modcacherw", "GOWORK": "off"}
     env.pop("GOROOT", None)
     home = os.environ.get("HOME", "")
     if not (home and os.access(home, os.W_OK)):
-        env.update(GOPATH=str(TOOLS / "gopath"), GOCACHE=str(TOOLS / "gocache"), HOME=str(TOOLS))
+        own = TOOLS / "go-cache"
+        env.update(GOPATH=str(own / "path"), GOCACHE=str(own / "build"), HOME=str(own))
     return env
 
 
