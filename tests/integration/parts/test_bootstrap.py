@@ -36,7 +36,9 @@ def bootstrap(clone: Path, **env: str) -> tuple[int, list[str], str]:
 
 def test_without_a_network_one_sentence_says_so(clone: Path) -> None:
     proxies = dict.fromkeys(("HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy"), NOBODY)
-    status, said, printed = bootstrap(clone, **proxies, PIP_NO_CACHE_DIR="1", GOPROXY=f"{NOBODY}")
+    status, said, printed = bootstrap(
+        clone, **proxies, PIP_NO_CACHE_DIR="1", PATH=f"{etcd_of(clone, '3.6.1')}:{os.environ['PATH']}"
+    )
     assert status == 1
     assert said[-1].startswith(
         "environment: the package index cannot be reached: check the network or the proxy settings"
