@@ -64,8 +64,8 @@ def check_public_key(key: PublicKeyTypes, what: str) -> PublicKey:
                 raise InvalidInput(f"{what} is an RSA key of {key.key_size} bits", mend)
             return key
         case ed25519.Ed25519PublicKey() | ed448.Ed448PublicKey():
-            # BoringSSL, under Envoy and gRPC, does not offer Ed25519 unless it is told to.
-            raise InvalidInput(f"{what} is an EdDSA key, which Envoy does not accept", mend)
+            # Tried: Envoy verifies what an Ed25519 authority signed, but refuses a leaf with such a key.
+            raise InvalidInput(f"{what} is an EdDSA key, which Envoy does not accept in leaves", mend)
         case _:
             raise InvalidInput(f"{what} is of a kind that TLS peers do not accept", mend)
 

@@ -2,12 +2,16 @@
 
 import json
 import os
+import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from integration.trust.controller import Controller
 from isthmus_core.errors import InvalidInput, Refused, Unavailable
@@ -15,7 +19,7 @@ from isthmus_core.spiffe import controller_name
 from isthmus_gateway.identity import gateway_identity_source, issue_gateway_identity
 from isthmus_gateway.join import join
 from isthmus_gateway.membership import read_membership
-from isthmus_kit.pki import make_key, make_request
+from isthmus_kit.pki import decode_certificates, make_key, make_request
 from isthmus_kit.tls import client_context, peer_of_tls
 from support.addresses import free_port
 from support.waiting import wait_until
@@ -48,7 +52,10 @@ def test_a_cluster_joins_and_its_leaves_are_believed(controller: Controller, dat
         "cluster.json": "0o600",
     }
     leaf = issue_gateway_identity(data, datetime.now(UTC))
-    assert str(leaf.id) == "spiffe://a.fed.test/gateway"
+    names = decode_certificates(leaf.chain, "the leaf")[0].extensions
+    said = names.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert said.get_values_for_type(x509.UniformResourceIdentifier) == ["spiffe://a.fed.test/gateway"]
+    assert said.get_values_for_type(x509.DNSName) == ["gateway.a.fed.test"]
     host, port = controller.address.split(":")
     context = client_context(leaf.roots, leaf)
     with (
@@ -95,6 +102,39 @@ def test_an_answer_that_was_lost_is_asked_for_again_with_the_same_token(controll
         join(token, data)
     assert not (data / "cluster.json").exists()
     assert join(token, data).id == "a"
+
+
+JOIN_AND_DIE = """
+import os, signal, sys
+from pathlib import Path
+from isthmus_gateway.join import join
+
+event, left, token, folder = sys.argv[1], int(sys.argv[2]), sys.stdin.read(), Path(sys.argv[3])
+
+def watch(name, arguments):
+    global left
+    if name == event:
+        left -= 1
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(watch)
+join(token, folder)
+"""
+
+
+@pytest.mark.parametrize(
+    ("event", "number"), [("socket.connect", 1), ("socket.connect", 2), *(("os.rename", n) for n in range(1, 5))]
+)
+def test_killed_at_any_moment_the_same_command_goes_on(
+    controller: Controller, data: Path, event: str, number: int
+) -> None:
+    token = controller.token()
+    command = [sys.executable, "-c", JOIN_AND_DIE, event, str(number), str(data)]
+    killed = subprocess.run(command, input=token.encode(), timeout=30, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert join(token, data).id == "a"
+    assert issue_gateway_identity(data, datetime.now(UTC)).id.path == "/gateway"
 
 
 @pytest.mark.parametrize("lost", ["ca.pem", "root.pem"])
