@@ -33,6 +33,10 @@ class Readiness:
         else:
             self._warnings.pop(part, None)
 
+    def part_ok(self, part: str) -> bool:
+        """Whether one part is ok."""
+        return part in self._parts and self._parts[part].ok
+
     def stop(self) -> None:
         """Never be ready again: the process ends. Called before any listener closes."""
         self._stopping = True

@@ -38,6 +38,10 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidInput(
                 f"other clusters cannot connect to {address}", "Give the address that they reach with --advertise."
             )
+        if not 1 <= self.listen_port <= 65535:
+            raise InvalidInput(
+                f"the gateway cannot listen on port {self.listen_port}", "Give a number from 1 to 65535, such as 15443."
+            )
         if not self.gateway_id or "/" in self.gateway_id or len(self.gateway_id) > 253:
             raise InvalidInput(
                 f"gateway id {self.gateway_id!r} cannot be used", "Use 1 to 253 characters without a slash."

@@ -1,0 +1,44 @@
+"""Look whether a gateway can start at all, and say in one sentence why not."""
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from isthmus_core.errors import InvalidInput
+from isthmus_kit.files import make_folder, unwritable
+from isthmus_kit.web import unusable_address
+
+
+@contextmanager
+def own_folder(folder: Path) -> Iterator[None]:
+    """Keep the data directory for this process; raises InvalidInput when it cannot be written or is in use."""
+    make_folder(folder)
+    path = folder / "agent.lock"
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InvalidInput(
+                f"another gateway runs in {folder}", "End it first, or give this one a data directory of its own."
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def check_listen(address: str, port: int) -> None:
+    """Raise InvalidInput when nobody could listen there now."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError as error:
+            raise unusable_address(f"{address}:{port}", error) from error
