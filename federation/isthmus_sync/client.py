@@ -14,7 +14,9 @@ from isthmus_kit.backoff import Backoff
 from isthmus_sync.streams import ACCEPTED, Publishing, Subscribing, Wire, publish_on, subscribe_on
 
 Dial = Callable[[int], grpc.aio.Channel]
-"""Makes the channel of an attempt; called with 0, 1, 2, ... so that it can walk over several addresses."""
+"""Makes the channel of an attempt; called with 0, 1, 2, ... so that it can walk over several addresses.
+
+May raise Unavailable, when there is no identity yet for example: that is a failed attempt like others."""
 
 CONNECT_TIMEOUT = 3.0
 _Call = grpc.aio.StreamStreamCall[bytes, bytes]
@@ -43,7 +45,7 @@ async def _keep(
     told = ""
     while True:
         started = now()
-        reason = await _attempt(dial(attempt), method, hooks, talk)
+        reason = await _attempt(dial, attempt, method, hooks, talk)
         hooks.on_disconnected(reason)
         if now() - started > backoff.cap:
             failures, told = 0, ""  # it worked for a while: begin with short pauses again
@@ -56,12 +58,17 @@ async def _keep(
 
 
 async def _attempt(
-    channel: grpc.aio.Channel,
+    dial: Dial,
+    attempt: int,
     method: str,
     hooks: Publishing | Subscribing,
     talk: Callable[[Wire], Awaitable[None]],
 ) -> str:
     """Open one stream and talk until it ends; why it ended."""
+    try:
+        channel = dial(attempt)
+    except Unavailable as error:
+        return str(error)
     try:
         call: _Call = channel.stream_stream(method)()
         try:

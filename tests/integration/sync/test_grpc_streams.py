@@ -309,12 +309,15 @@ async def test_every_attempt_dials_anew_and_walks_over_the_addresses(tmp_path: P
 
     def dial(attempt: int) -> grpc.aio.Channel:
         attempts.append(attempt)
-        return open_channel(f"unix:{tmp_path / ('nobody', 's')[attempt % 2]}")
+        if attempt == 0:
+            raise Unavailable("there is no identity yet")
+        return open_channel(f"unix:{tmp_path / ('s', 'nobody')[attempt % 2]}")
 
     handler = publisher_handler(IMPORTS_METHOD, anybody, feed_of(Publishing(publication(CLUSTER))))
     async with serving(tmp_path / "s", handler), running(subscribe(dial, IMPORTS_METHOD, held.subscribing)):
         await eventually(lambda: held.stream.all_synced)
-        assert attempts == [0, 1] and held.reasons[0].startswith("UNAVAILABLE")
+        assert attempts == [0, 1, 2] and held.reasons[0] == "there is no identity yet"
+        assert held.reasons[1].startswith("UNAVAILABLE")
 
 
 async def test_hundreds_of_changes_in_a_row_arrive_in_few_responses(tmp_path: Path) -> None:
