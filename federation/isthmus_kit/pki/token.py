@@ -9,7 +9,7 @@ import base64
 import binascii
 import hashlib
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 
 import msgspec
 
@@ -89,8 +89,3 @@ def read_token(text: str) -> JoinToken:
     if token is None or not well_formed:
         raise InvalidInput("the join token is malformed: it was cut or changed on its way", _MEND)
     return token
-
-
-def expiry_text(token: JoinToken) -> str:
-    """When the token expires, for a person."""
-    return datetime.fromtimestamp(token.expires_at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
