@@ -22,6 +22,8 @@ from isthmus_core.errors import InvalidInput, IsthmusError, Unavailable
 
 log = logging.getLogger(__name__)
 
+_CLOSED = "the client of etcd was closed"
+
 Request = TypeVar("Request")
 Metadata = tuple[tuple[str, str], ...]
 
@@ -115,11 +117,13 @@ class Connection:
         self._current = 0
         self._token = ""
         self._connecting = asyncio.Lock()
+        self._closed = False
         self.cluster_id = 0
         """The id of etcd's cluster, 0 before the first answer; every later answer must carry the same."""
 
     async def close(self) -> None:
-        """Close all channels; calls under way are cancelled."""
+        """Close all channels; calls under way and later ones raise Unavailable."""
+        self._closed = True
         for line in (*self._lines, *self._retired):
             await line.channel.close()
 
@@ -161,12 +165,14 @@ class Connection:
             except asyncio.CancelledError as error:
                 if asked_to_stop():
                     raise
-                raise Unavailable("the client of etcd was closed") from error
+                raise Unavailable(_CLOSED) from error
             self.check(line, answer.header)
             return answer
 
     async def line(self, deadline: float | None = None) -> Line:
         """The line in use, once it has answered; walks all addresses once and raises Unavailable when none does."""
+        if self._closed:
+            raise Unavailable(_CLOSED)
         line = self._lines[self._current]
         if line.good and (self._token or not self._target.user):
             return line
@@ -207,6 +213,8 @@ class Connection:
         clock = asyncio.get_running_loop().time
         problem: IsthmusError = Unavailable("etcd does not answer in time")
         for _ in self._lines:
+            if self._closed:
+                raise Unavailable(_CLOSED)
             line = self._fresh(self._current)
             if line.good and (self._token or not self._target.user):
                 return line  # somebody else connected while we waited for the lock
@@ -223,6 +231,10 @@ class Connection:
                 self.leave(line)
             except WrongCluster as error:
                 problem = error
+            except asyncio.CancelledError as error:
+                if asked_to_stop():
+                    raise
+                raise Unavailable(_CLOSED) from error
             else:
                 return line
         raise problem

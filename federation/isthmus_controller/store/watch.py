@@ -11,7 +11,7 @@ from isthmus_controller.store.connection import Connection, Line, asked_to_stop
 from isthmus_controller.store.errors import Compacted, translate
 from isthmus_controller.store.values import Progress, Revision
 from isthmus_controller.store.wire import by_revision, end_of, key_bytes
-from isthmus_core.errors import Refused, Unavailable
+from isthmus_core.errors import IsthmusError, Refused, Unavailable
 
 _Call = grpc.aio.StreamStreamCall[rpc.WatchRequest, rpc.WatchResponse]
 
@@ -73,7 +73,7 @@ class WatchStream:
 
     async def request_progress(self) -> None:
         """Ask etcd to say how far this watch is; the answer comes through `read`. A broken stream is left to `read`."""
-        with suppress(Unavailable):
+        with suppress(IsthmusError):
             await self._write(rpc.WatchRequest(progress_request=rpc.WatchProgressRequest()))
 
     def close(self) -> None:

@@ -119,6 +119,14 @@ async def test_audits_under_constant_change_find_nothing(client: EtcdClient, pre
     assert follower.state.value.reads == 1
 
 
+async def test_a_follower_whose_client_was_closed_says_so(new_etcd: Callable[..., Etcd], follow: Follow) -> None:
+    other = EtcdClient(Target((f"http://{new_etcd().address}",)))
+    follower, _ = follow(other)
+    await follower.state.wait(lambda state: state.connected, 5)
+    await other.close()
+    await follower.state.wait(lambda state: "was closed" in state.why and state.synced, 5)
+
+
 async def test_many_writers_and_a_follower_agree_in_the_end(
     new_etcd: Callable[..., Etcd], prefix: str, follow: Follow
 ) -> None:
