@@ -1,6 +1,8 @@
 """The Envoy half of a gateway for tests: a real Envoy fed by the real ADS shell from the real builders."""
 
 import asyncio
+import os
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -40,9 +42,8 @@ from isthmus_gateway.resources import (
     build_remote,
     build_service,
     build_trust,
-    build_tunnel,
 )
-from isthmus_gateway.resources.names import ENDPOINT, LISTENER, tunnel_listener
+from isthmus_gateway.resources.names import ENDPOINT
 from isthmus_kit.pki import Subject, encode, issue_leaf, make_key, make_root, sign_authority
 from isthmus_kit.pki.certificates import Authority
 from isthmus_sync import (
@@ -113,7 +114,7 @@ class EnvoyGateway:
         self.heard: dict[str, float] = {}
         self.nacks: list[Nacked] = []
         self.unreachable: set[ClusterId] = set()
-        self.withdraw_tunnels = True
+        self.move_services = True
         self._services: dict[
             ServiceName, tuple[Mapping[ClusterId, Capacity], LocalService | None, Sequence[Export]]
         ] = {}
@@ -143,7 +144,7 @@ class EnvoyGateway:
                 },
                 listeners=build_ingress(mine.address, mine.port),
             ),
-            *(build_remote(other, log, other.id in self.unreachable) for other in others),
+            *(build_remote(other, log) for other in others),
         )
         with self.publication.change() as caches:
             for cache in caches.values():
@@ -172,8 +173,6 @@ class EnvoyGateway:
         for verdict in verdicts:
             self.verdicts[verdict.cluster, verdict.address, verdict.port] = verdict.healthy
             self.heard[verdict.cluster] = time.time()
-        if not self.withdraw_tunnels:
-            return
         for other in self.world.members.values():
             mine = [ok for (name, _, _), ok in self.verdicts.items() if name == f"gateway/{other.id}"]
             down = bool(mine) and not any(mine)
@@ -181,12 +180,7 @@ class EnvoyGateway:
                 continue
             (self.unreachable.add if down else self.unreachable.discard)(other.id)
             with self.publication.change() as caches:
-                if down:
-                    caches[LISTENER].remove(tunnel_listener(other.id))
-                else:
-                    for name, body in build_tunnel(other).items():
-                        caches[LISTENER].put(name, body)
-                for service, (_, local, _) in self._services.items():
+                for service, (_, local, _) in self._services.items() if self.move_services else ():
                     for name, body in build_assignments(self._route(service), local).items():
                         caches[ENDPOINT].put(name, body)
 
@@ -200,11 +194,22 @@ class EnvoyGateway:
         others = [f"gateway/{other.id}" for other in self.world.members.values() if other.id != self.me.id]
         await eventually(lambda: all(any(self.verdict(name)) for name in others), 20)
         for listener in listeners:
-            await eventually(lambda name=listener: self._listens(name), 20)  # type: ignore[misc]
+            await eventually(lambda name=listener: self.listens(name), 20)  # type: ignore[misc]
 
-    async def _listens(self, name: str) -> bool:
+    async def listens(self, name: str) -> bool:
+        """Whether Envoy has this listener."""
         _, body = await self.admin._ask("GET", "/listeners")
         return any(line.startswith(f"{name}::") for line in body.decode().splitlines())
+
+    def die(self, how: signal.Signals) -> int:
+        """Kill or freeze Envoy, and let nobody start it again: the whole gateway is gone. Its pid."""
+        pid = self.process.running_pid()
+        assert pid is not None
+        self._envoy.cancel()
+        os.kill(pid, how)
+        if how is signal.SIGKILL:
+            os.waitpid(pid, 0)
+        return pid
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["EnvoyGateway"]:
@@ -223,10 +228,9 @@ class EnvoyGateway:
         )
         try:
             async with asyncio.TaskGroup() as group:
-                parts = [
-                    group.create_task(self.process.run(build_bootstrap(settings), self.states.append), name="envoy"),
-                    group.create_task(self.health.follow(self._on_verdicts), name="verdicts"),
-                ]
+                run = self.process.run(build_bootstrap(settings), self.states.append)
+                self._envoy = group.create_task(run, name="envoy")
+                parts = [self._envoy, group.create_task(self.health.follow(self._on_verdicts), name="verdicts")]
                 try:
                     yield self
                 finally:
@@ -266,14 +270,14 @@ def capacity_of(cluster: ClusterId, local: LocalService) -> Capacity:
 
 
 class Pair:
-    """Two clusters in two clouds, each with one gateway, on addresses of this test alone."""
+    """Two clusters, each with one gateway, on addresses of this test alone; `near` is where cluster b is."""
 
-    def __init__(self, folder: Path, net: LoopbackNet, concurrency: int = 1) -> None:
+    def __init__(self, folder: Path, net: LoopbackNet, concurrency: int = 1, near: str = "gcp/eu-west-4/b") -> None:
         self.net = net
         self.folder = folder
         self.world = World()
         self.world.add("a", "aws/eu-west-1/a", [(net.next(), 15443)])
-        self.world.add("b", "gcp/eu-west-4/b", [(net.next(), 15443)])
+        self.world.add("b", near, [(net.next(), 15443)])
         self.a = EnvoyGateway(folder / "a", self.world, "a", concurrency)
         self.b = EnvoyGateway(folder / "b", self.world, "b", concurrency)
         self.vip = net.next()

@@ -25,14 +25,16 @@ def active_checks(
     if check.kind is CheckKind.NONE:
         return []
     message = _timing(check, health_log, unused_factor)
-    if check.kind is CheckKind.TCP:
+    http2 = port.app_protocol in (AppProtocol.HTTP2, AppProtocol.GRPC)
+    # Envoy refuses a gRPC check of a cluster that does not speak HTTP/2; what can be asked there is whether it accepts.
+    if check.kind is CheckKind.TCP or (check.kind is CheckKind.GRPC and not http2):
         message.tcp_health_check.SetInParent()
     elif check.kind is CheckKind.GRPC:
         message.grpc_health_check.SetInParent()
     else:
         message.http_health_check.path = check.path
         message.http_health_check.host = check.host or service.host()
-        if port.app_protocol in (AppProtocol.HTTP2, AppProtocol.GRPC):
+        if http2:
             message.http_health_check.codec_client_type = HTTP2
         _accept(message, 200, 400)
     return [message]
@@ -73,13 +75,13 @@ def outliers(app: AppProtocol) -> OutlierDetection:
     """When requests or connections to a host fail, leave it for a second or more, but never leave the last one.
 
     A host goes only while `max_ejection_percent` would not be passed, so the only host of a service, or the last of
-    several, always stays. A service that is called over HTTP retries elsewhere anyway, hence a few errors first;
-    a TCP connection cannot be moved once it stands, hence the first refused connect ejects.
+    several, always stays. HTTP requests are tried elsewhere anyway, and slow answers count as local failures (hedging),
+    so only bad answers eject there. A TCP connection cannot be moved once it stands: the first refused connect ejects.
     """
     return OutlierDetection(
         split_external_local_origin_errors=True,
-        consecutive_local_origin_failure=number(3 if app.is_http else 1),
-        enforcing_consecutive_local_origin_failure=number(100),
+        consecutive_local_origin_failure=number(1),
+        enforcing_consecutive_local_origin_failure=number(0 if app.is_http else 100),
         enforcing_local_origin_success_rate=number(0),
         consecutive_gateway_failure=number(5),
         enforcing_consecutive_gateway_failure=number(100),

@@ -34,7 +34,15 @@ ALWAYS = "connect-failure,refused-stream,reset-before-request"
 """Nothing of the request has been seen by anybody: any method may be tried again."""
 
 WHEN_IDEMPOTENT = ALWAYS + ",reset,gateway-error"
-ATTEMPTS = 5
+RETRIES = 4
+
+HEDGE_MS = 500
+"""An idempotent request without an answer after this time is sent to another host as well, and the first answer wins.
+
+A failed health check does not close HTTP connections (envoy#2295), so a request that is with a frozen backend would
+wait for ever. New requests leave such a backend as soon as its check fails, long before this time.
+"""
+
 STREAM_IDLE_MS = 3_600_000
 
 
@@ -78,6 +86,9 @@ def _route(cluster: str, retry_on: str, sticky: bool, methods: str = "") -> Rout
         matcher = StringMatcher(safe_regex=RegexMatcher(regex=methods))
         match.headers.append(HeaderMatcher(name=":method", string_match=matcher))
     action = RouteAction(cluster=cluster, timeout=milliseconds(0), retry_policy=_retries(retry_on))
+    if methods:
+        action.hedge_policy.hedge_on_per_try_timeout = True
+        action.retry_policy.per_try_timeout.CopyFrom(milliseconds(HEDGE_MS))
     if sticky:
         action.hash_policy.append(
             RouteAction.HashPolicy(connection_properties=RouteAction.HashPolicy.ConnectionProperties(source_ip=True))
@@ -89,7 +100,7 @@ def _retries(retry_on: str) -> RetryPolicy:
     """Two attempts in a tier (another host of it, where there is one), then the next tier."""
     return RetryPolicy(
         retry_on=retry_on,
-        num_retries=number(ATTEMPTS),
+        num_retries=number(RETRIES),
         retry_back_off=RetryPolicy.RetryBackOff(base_interval=milliseconds(1), max_interval=milliseconds(20)),
         retry_priority=RetryPolicy.RetryPriority(
             name="envoy.retry_priorities.previous_priorities",

@@ -18,6 +18,7 @@ from isthmus_gateway.resources.encode import Resources, ads, encoded, millisecon
 from isthmus_gateway.resources.transport import to_gateway
 
 PROBE_TIMEOUT_MS = 250
+PING_MS = 200
 IDLE_MS = 3_600_000
 
 
@@ -26,19 +27,19 @@ def build_remote(
 ) -> Resources:
     """Everything about one remote cluster but its secret (`build_trust`).
 
-    `unreachable`: its gateways do not answer. Then there is no internal listener, so that every connection towards it
-    fails at once and is tried on the next tier: one listener update moves all services (docs/decisions/0001).
+    Nothing changes here when its gateways fail: Envoy's own probe finds out, and while none of them is healthy every
+    connection into the tunnel is refused at once, inside Envoy, for all services together. `unreachable` is therefore
+    ignored (docs/decisions/0001).
     """
     name = names.gateway_cluster(cluster.id)
     return Resources(
         clusters={name: encoded(_gateways(name, cluster, health_log, probe_timeout_ms))},
         endpoints=build_remote_assignment(cluster),
-        listeners={} if unreachable else build_tunnel(cluster),
+        listeners=_tunnel(cluster),
     )
 
 
-def build_tunnel(cluster: Cluster) -> dict[str, bytes]:
-    """The internal listener alone: what is taken away and given back when a cluster's gateways fail and return."""
+def _tunnel(cluster: Cluster) -> dict[str, bytes]:
     name = names.tunnel_listener(cluster.id)
     proxy = TcpProxy(
         stat_prefix="tunnel",
@@ -69,11 +70,9 @@ def _gateways(name: str, cluster: Cluster, health_log: str, probe_timeout_ms: in
         circuit_breakers=circuit_breakers(),
         outlier_detection=gateway_outliers(),
         health_checks=gateway_checks(host, probe_timeout_ms, health_log),
-        # A frozen gateway still acknowledges what is sent to it: only closing sets its streams free to be retried.
-        close_connections_on_host_health_failure=True,
         ignore_health_on_host_removal=True,
         transport_socket=to_gateway(host, names.peer_secret(cluster.id)),
-        typed_extension_protocol_options={HTTP_OPTIONS: packed(_http2())},
+        typed_extension_protocol_options={HTTP_OPTIONS: packed(_http2(probe_timeout_ms))},
         # Spare streams: a fresh tunnel costs a round trip that the client does not have to wait for.
         preconnect_policy=EnvoyCluster.PreconnectPolicy(per_upstream_preconnect_ratio=DoubleValue(value=1.5)),
     )
@@ -82,12 +81,16 @@ def _gateways(name: str, cluster: Cluster, health_log: str, probe_timeout_ms: in
     return message
 
 
-def _http2() -> HttpProtocolOptions:
+def _http2(timeout_ms: int) -> HttpProtocolOptions:
+    """A failed probe only keeps new streams away. Pings close the connection, which sets the old ones free to be
+    retried: a frozen gateway's kernel still acknowledges everything that is sent."""
     return HttpProtocolOptions(
         explicit_http_config=HttpProtocolOptions.ExplicitHttpConfig(
             http2_protocol_options=Http2ProtocolOptions(
                 allow_connect=True,
-                connection_keepalive=KeepaliveSettings(interval=milliseconds(1_000), timeout=milliseconds(2_000)),
+                connection_keepalive=KeepaliveSettings(
+                    interval=milliseconds(PING_MS), timeout=milliseconds(timeout_ms)
+                ),
             )
         )
     )

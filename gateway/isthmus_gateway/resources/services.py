@@ -2,7 +2,8 @@
 
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.config.core.v3.address_pb2 import Address, SocketAddress
-from envoy.config.core.v3.protocol_pb2 import Http2ProtocolOptions
+from envoy.config.core.v3.backoff_pb2 import BackoffStrategy
+from envoy.config.core.v3.protocol_pb2 import Http2ProtocolOptions, KeepaliveSettings
 from envoy.config.core.v3.protocol_pb2 import HttpProtocolOptions as CommonHttpOptions
 from envoy.config.listener.v3.listener_components_pb2 import Filter, FilterChain
 from envoy.config.listener.v3.listener_pb2 import Listener
@@ -73,7 +74,7 @@ def _cluster(service: ServiceName, port: ServicePort, check: HealthCheck, sticky
         circuit_breakers=circuit_breakers(),
         outlier_detection=outliers(port.app_protocol),
         health_checks=active_checks(service, port, check, health_log=""),
-        # A frozen process keeps its connections open: close them, so that what waits there is tried elsewhere.
+        # TCP only: a frozen process keeps its connections open, and their clients would wait for ever.
         close_connections_on_host_health_failure=True,
         # An endpoint that was taken away must go even while it still answers checks.
         ignore_health_on_host_removal=True,
@@ -92,7 +93,9 @@ def upstream_http(app: AppProtocol) -> HttpProtocolOptions:
     """HTTP/2 where the service speaks it, HTTP/1.1 where it does not."""
     explicit = HttpProtocolOptions.ExplicitHttpConfig()
     if app in (AppProtocol.HTTP2, AppProtocol.GRPC):
-        explicit.http2_protocol_options.CopyFrom(Http2ProtocolOptions())
+        # Pings close the connections of a frozen process.
+        keepalive = KeepaliveSettings(interval=milliseconds(1_000), timeout=milliseconds(1_000))
+        explicit.http2_protocol_options.CopyFrom(Http2ProtocolOptions(connection_keepalive=keepalive))
     else:
         explicit.http_protocol_options.SetInParent()
     common = CommonHttpOptions(idle_timeout=milliseconds(60_000))
@@ -118,8 +121,10 @@ def _tcp(cluster: str, sticky: bool) -> Filter:
     proxy = TcpProxy(
         stat_prefix="egress",
         cluster=cluster,
-        # A target that refuses is ejected by the first refusal, so each further attempt meets another one.
-        max_connect_attempts=number(6),
+        # A target that refuses is ejected by the first refusal, so each further attempt meets another one. Ejection
+        # goes through Envoy's main thread: without a pause all attempts would be spent on the same target.
+        max_connect_attempts=number(8),
+        backoff_options=BackoffStrategy(base_interval=milliseconds(5), max_interval=milliseconds(50)),
         idle_timeout=milliseconds(IDLE_MS),
     )
     if sticky:
