@@ -37,6 +37,11 @@ class Readiness:
         """Whether one part is ok."""
         return part in self._parts and self._parts[part].ok
 
+    @property
+    def stopping(self) -> bool:
+        """Whether the process ends."""
+        return self._stopping
+
     def stop(self) -> None:
         """Never be ready again: the process ends. Called before any listener closes."""
         self._stopping = True

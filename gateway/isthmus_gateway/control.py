@@ -39,7 +39,7 @@ def state_of(agent: "Agent", only: ServiceName | None = None) -> status.GatewayS
     return status.GatewayStatus(
         cluster=agent.member.id,
         gateway=agent.gateway.id,
-        version=agent.version,
+        version=agent.gateway.version,
         locality=str(agent.member.locality),
         address=f"{agent.gateway.address}:{agent.gateway.port}",
         ready=agent.readiness.ready,
@@ -52,15 +52,15 @@ def state_of(agent: "Agent", only: ServiceName | None = None) -> status.GatewayS
             pid=envoy.pid,
             adopted=envoy.adopted,
             why=envoy.why,
-            refused=tuple(status.RefusedResource(r.kind, r.name, r.reason) for r in agent.feed.refusals),
+            refused=tuple(status.RefusedResource(r.kind, r.name, r.reason) for r in agent.hub.feed.refusals),
         ),
-        zone_serial=agent.zone.serial,
-        zone_stale=agent.zone.stale,
+        zone_serial=agent.hub.zone.serial,
+        zone_stale=agent.hub.zone.stale,
         snapshot_age_s=agent.controllers.age(time.monotonic()),
-        clusters=tuple(_cluster(agent, cluster) for cluster in sorted(agent.fleet.clusters)),
-        services=tuple(_service(agent, name) for name in sorted(agent.routes.routes) if only in (None, name)),
+        clusters=tuple(_cluster(agent, cluster) for cluster in sorted(agent.hub.fleet.clusters)),
+        services=tuple(_service(agent, name) for name in sorted(agent.hub.routes.routes) if only in (None, name)),
         exports=tuple(
-            _export(agent, local) for name, local in sorted(agent.routes.local.items()) if only in (None, name)
+            _export(agent, local) for name, local in sorted(agent.hub.routes.local.items()) if only in (None, name)
         ),
     )
 
@@ -68,7 +68,7 @@ def state_of(agent: "Agent", only: ServiceName | None = None) -> status.GatewayS
 def cluster_age(agent: "Agent", cluster: ClusterId) -> float | None:
     """Seconds since what is known of a cluster was last confirmed: by the controller, and by its session there."""
     age = agent.controllers.age(time.monotonic())
-    known = agent.fleet.clusters.get(cluster)
+    known = agent.hub.fleet.clusters.get(cluster)
     if age is None or known is None or known.session_held:
         return age
     return max(age, time.time() - known.session_since_ms / 1000) if known.session_since_ms else age
@@ -95,7 +95,7 @@ def _files(agent: "Agent") -> status.FilesStatus:
     return status.FilesStatus(
         folder=str(agent.settings.services_dir),
         trouble=state.folder,
-        services=len(agent.routes.local),
+        services=len(agent.hub.routes.local),
         problems=tuple(
             status.FileProblem(p.place.file, p.place.line, p.place.column, p.reason, p.mend) for p in state.problems
         ),
@@ -103,33 +103,33 @@ def _files(agent: "Agent") -> status.FilesStatus:
 
 
 def _cluster(agent: "Agent", cluster: ClusterId) -> status.ClusterStatus:
-    known = agent.fleet.clusters[cluster]
+    known = agent.hub.fleet.clusters[cluster]
     return status.ClusterStatus(
         id=cluster,
         locality=str(known.locality),
         state=known.state.value,
         session_held=known.session_held,
         age_s=cluster_age(agent, cluster),
-        unreachable=cluster in agent.routes.unreachable,
-        gateways=status.gateways_of(known, agent.remotes.verdicts(cluster)),
+        unreachable=cluster in agent.hub.routes.unreachable,
+        gateways=status.gateways_of(known, agent.hub.remotes.verdicts(cluster)),
     )
 
 
 def _service(agent: "Agent", name: ServiceName) -> status.ServiceStatus:
-    route = agent.routes.routes[name]
+    route = agent.hub.routes.routes[name]
     return status.ServiceStatus(
         service=str(name),
-        type=agent.fleet.imports[name].type.value,
-        vip=agent.routes.vip(name),
+        type=agent.hub.fleet.imports[name].type.value,
+        vip=agent.hub.routes.vip(name),
         ports=status.ports_of(route),
         candidates=status.candidates_of(route),
     )
 
 
 def _export(agent: "Agent", local: LocalService) -> status.ExportStatus:
-    capacity = agent.offers.capacities.get(local.service)
+    capacity = agent.hub.offers.capacities.get(local.service)
     tcp = [port.name for port in local.ports if port.protocol is Protocol.TCP]
-    said = agent.offers.verdicts.of
+    said = agent.hub.offers.verdicts.of
     return status.ExportStatus(
         service=str(local.service),
         exported=local.export is not None,
@@ -146,7 +146,7 @@ def _export(agent: "Agent", local: LocalService) -> status.ExportStatus:
             )
             for e in local.endpoints
         ),
-        conditions=agent.fleet.statuses.get(local.service, ()),
+        conditions=agent.hub.fleet.statuses.get(local.service, ()),
     )
 
 
@@ -160,13 +160,13 @@ class _Numbers(Collector):
         agent = self._agent
         yield from (
             _gauge("isthmus_gateway_ready", "1 when the gateway is ready", float(agent.readiness.ready)),
-            _gauge("isthmus_services_imported", "Services of the federation", len(agent.fleet.imports)),
-            _gauge("isthmus_services_exported", "Services that this cluster offers", len(agent.offers.capacities)),
-            _gauge("isthmus_vips_exhausted", "Services for which no address is left", len(agent.routes.exhausted)),
-            _gauge("isthmus_envoy_refused", "Resources that Envoy refuses", len(agent.feed.refusals)),
+            _gauge("isthmus_services_imported", "Services of the federation", len(agent.hub.fleet.imports)),
+            _gauge("isthmus_services_exported", "Services that this cluster offers", len(agent.hub.offers.capacities)),
+            _gauge("isthmus_vips_exhausted", "Services for which no address is left", len(agent.hub.routes.exhausted)),
+            _gauge("isthmus_envoy_refused", "Resources that Envoy refuses", len(agent.hub.feed.refusals)),
             _gauge("isthmus_envoy_running", "1 when Envoy runs", float(agent.envoy_state.value.running)),
-            _gauge("isthmus_envoy_restarts", "How often Envoy was started again", max(0, agent.envoy_restarts)),
-            _gauge("isthmus_zone_serial", "Serial of the zone", agent.zone.serial),
+            _gauge("isthmus_envoy_restarts", "How often Envoy was started again", max(0, agent.envoy_starts - 1)),
+            _gauge("isthmus_zone_serial", "Serial of the zone", agent.hub.zone.serial),
         )
         streams = GaugeMetricFamily("isthmus_controller_connected", "1 when connected", labels=["stream"])
         for stream, link in agent.controllers.links.items():
@@ -176,10 +176,10 @@ class _Numbers(Collector):
             "isthmus_cluster_age_seconds", "Since what is known of a cluster was confirmed", labels=["cluster"]
         )
         reach = GaugeMetricFamily("isthmus_cluster_unreachable", "1 when no gateway answers", labels=["cluster"])
-        for cluster in sorted(agent.fleet.clusters):
+        for cluster in sorted(agent.hub.fleet.clusters):
             age = cluster_age(agent, cluster)
             ages.add_metric([cluster], float("inf") if age is None else age)
-            reach.add_metric([cluster], float(cluster in agent.routes.unreachable))
+            reach.add_metric([cluster], float(cluster in agent.hub.routes.unreachable))
         yield ages
         yield reach
 

@@ -16,8 +16,8 @@ from isthmus_kit.tls import grpc_client_credentials, grpc_server_name
 from isthmus_sync import (
     CAPACITY,
     CLUSTER,
-    IMPORT,
     EXPORTS_METHOD,
+    IMPORT,
     IMPORTS_METHOD,
     WILDCARD,
     Acked,
@@ -83,6 +83,18 @@ class Controllers:
         if self.synced and self.links[IMPORTS].connected:
             return 0.0
         return None if self.confirmed_at is None else now - self.confirmed_at
+
+    @property
+    def trouble(self) -> str:
+        """Which streams are down and why, for people; empty when both stand."""
+        down = [f"{stream}: {link.address}: {link.why}" for stream, link in self.links.items() if not link.connected]
+        return f"no controller answers, the last known state is served ({'; '.join(down)})" if down else ""
+
+    @property
+    def refusals(self) -> str:
+        """What a controller did not accept, for people; empty when it accepted everything."""
+        listed = "; ".join(f"{name}: {reason}" for (_, name), reason in sorted(self.refused.items()))
+        return f"the controller did not accept {listed}" if listed else ""
 
     async def follow(self) -> None:
         """Subscribe to the federation, for ever."""

@@ -153,7 +153,7 @@ class FakeController:
                 self._set_gateways(owner, tuple(g for g in self.gateways(owner) if g.id != name))
             else:
                 table = self.exports if update.type_url == EXPORT else self.capacities
-                table.pop((ServiceName.parse(name), owner), None)  # type: ignore[attr-defined]
+                table.pop((ServiceName.parse(name), owner), None)
         self.publish()
         return refused
 

@@ -1,0 +1,228 @@
+"""Where the parts of a gateway meet: what one of them learns, the others are told. No input or output happens here."""
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from isthmus_core.model import Here, LocalService, LocalServices
+from isthmus_core.names import ClusterId, ServiceName
+from isthmus_gateway.envoy import Verdict
+from isthmus_gateway.envoy_feed import EnvoyFeed, Refusal
+from isthmus_gateway.fleet import FleetTable, Touched
+from isthmus_gateway.membership import Membership
+from isthmus_gateway.offers import Offers
+from isthmus_gateway.remotes import Remotes
+from isthmus_gateway.resources import (
+    Resources,
+    Side,
+    build_export,
+    build_export_assignments,
+    build_identity,
+    build_ingress,
+    build_remote,
+    build_trust,
+    parse_cluster_name,
+)
+from isthmus_gateway.routes import Routes
+from isthmus_gateway.settings import GatewaySettings
+from isthmus_gateway.snapshot import Snapshot
+from isthmus_gateway.vips import parse_range
+from isthmus_gateway.zone_feed import ZoneFeed
+from isthmus_kit.pki import Identity
+from isthmus_kit.readiness import Readiness
+
+log = logging.getLogger(__name__)
+
+_NAMED = 5  # so many of a long list stand in a sentence
+
+
+class Hub:
+    """Belongs to one event loop; every method is short and returns at once.
+
+    `clock` gives seconds that only grow, `wall_ms` milliseconds of Unix time. `on_change` is called when something
+    changed that a snapshot keeps, `on_refusals` when Envoy refused something or took it after all.
+    """
+
+    def __init__(
+        self,
+        member: Membership,
+        settings: GatewaySettings,
+        health_log: str,
+        readiness: Readiness,
+        clock: Callable[[], float],
+        wall_ms: Callable[[], int],
+        on_change: Callable[[], None],
+        on_refusals: Callable[[tuple[Refusal, ...]], None],
+    ) -> None:
+        self.fleet: Final = FleetTable()
+        self.feed: Final = EnvoyFeed(on_refusals)
+        self.zone: Final = ZoneFeed(member.id, 0)
+        self.offers: Final = Offers(member.id, clock, wall_ms)
+        self.remotes: Final = Remotes()
+        here = Here(member.id, member.locality, member.network)
+        pool = parse_range(settings.vip_range)
+        self.routes: Final = Routes(here, self.fleet, self.offers.capacities, self.feed, self.zone, pool)
+        self.known = False
+        """Whether the fleet is known: from a snapshot, or told by a controller."""
+        self._me: Final = member.id
+        self._vip_range: Final = settings.vip_range
+        self._reserved: Final = frozenset({settings.listen_address, settings.advertise_address})
+        self._health_log: Final = health_log
+        self._readiness: Final = readiness
+        self._wall_ms: Final = wall_ms
+        self._on_change: Final = on_change
+        self._roots = b""
+        self._exported: dict[ServiceName, tuple[object, ...]] = {}
+        ingress = build_ingress(settings.listen_address, settings.listen_port)
+        self.feed.put("ingress", Resources(listeners=ingress))
+
+    # -- the federation -------------------------------------------------------------------------------------------
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Begin with what an earlier life knew."""
+        self.routes.restore_vips(snapshot.vips)
+        self.zone.serial = snapshot.zone_serial
+        self.take_fleet(self.fleet.restore(snapshot.resources))
+        self.become_known()
+
+    def become_known(self) -> None:
+        """What is known of the federation is complete: from now on Envoy and DNS are told."""
+        if self.known:
+            return
+        self.known = True
+        self.routes.compute()
+        self.feed.mark_synced()
+        self.zone.mark_synced(self._wall_ms() // 1000)
+        self._readiness.set("federation", ok=True)
+
+    def take_fleet(self, touched: Touched) -> None:
+        """The fleet has changed like this."""
+        for name, reason in touched.rejected.items():
+            log.warning("resource of the controller refused", extra={"resource": name, "reason": reason})
+        if touched.imports:
+            self.routes.allocate_vips(self._reserved)
+            self._warn_about_vips()
+        for cluster in touched.clusters:
+            self.remotes.retain(cluster, self.fleet.clusters.get(cluster))
+            self._tell_cluster(cluster)
+        if touched.clusters:
+            self._tell_trust()
+        self.routes.touch(touched.services)
+        self._on_change()
+
+    def computed(self) -> None:
+        """Routes were computed: the zone gets a new serial if it changed."""
+        if self.known and self.zone.commit(self._wall_ms() // 1000):
+            self._on_change()
+
+    def confirm(self, age: float | None, stale_after_s: float) -> None:
+        """What is known is `age` seconds old (None: nobody ever confirmed it)."""
+        stale = age is None or age > stale_after_s
+        self.zone.confirm(stale, self._wall_ms() - int(1000 * (age or 0.0)))
+        self.computed()
+
+    def be_patient(self) -> None:
+        """Give clusters that never answered a probe more time for the next one."""
+        for cluster in self.remotes.patience():
+            self._tell_cluster(cluster)
+
+    def snapshot(self, age: float | None) -> Snapshot:
+        """What the next life must know."""
+        return Snapshot(
+            cluster=self._me,
+            resources={
+                kind: {name: (held.version, held.body) for name, held in names.items()}
+                for kind, names in self.fleet.resources.items()
+            },
+            vips={str(name): address for name, address in self.routes.vips.items()},
+            zone_serial=self.zone.serial,
+            saved_at_ms=self._wall_ms() - int(1000 * (age or 0.0)),
+        )
+
+    def _tell_cluster(self, cluster: ClusterId) -> None:
+        """Tell Envoy the way to a cluster; without its tunnel when nobody answers there, so that all services move."""
+        known = self.fleet.clusters.get(cluster)
+        self._note_reach(cluster)
+        if known is None or cluster == self._me:
+            self.feed.remove(f"cluster/{cluster}")
+            return
+        unreachable = cluster in self.routes.unreachable
+        resources = build_remote(known, self._health_log, unreachable, self.remotes.probe_ms(cluster))
+        self.feed.put(f"cluster/{cluster}", resources)
+
+    def _note_reach(self, cluster: ClusterId) -> None:
+        lost = self.remotes.unreachable(cluster)
+        if lost == (cluster in self.routes.unreachable):
+            return
+        (self.routes.unreachable.add if lost else self.routes.unreachable.discard)(cluster)
+        log.warning("cluster unreachable" if lost else "cluster reachable again", extra={"cluster": cluster})
+        self.routes.touch(self.fleet.services_of(cluster))
+
+    def _tell_trust(self) -> None:
+        secrets = build_trust(self._roots, self._me, self.fleet.clusters.values())
+        self.feed.put("trust", Resources(secrets=secrets))
+
+    def _warn_about_vips(self) -> None:
+        left_out = self.routes.exhausted
+        names = ", ".join(str(name) for name in left_out[:_NAMED])
+        more = f" and {len(left_out) - _NAMED} more" if len(left_out) > _NAMED else ""
+        sentence = f"no address is left in {self._vip_range} for {names}{more}. Give a larger --vip-range."
+        self._readiness.warn("vips", sentence if left_out else "")
+
+    # -- this cluster ---------------------------------------------------------------------------------------------
+
+    def take_identity(self, identity: Identity) -> None:
+        """Show this leaf from now on, and believe these roots."""
+        self._roots = identity.roots
+        self.feed.put("identity", Resources(secrets=build_identity(identity.chain, identity.key)))
+        self._tell_trust()
+
+    def take_services(self, services: LocalServices) -> None:
+        """The source describes these services now."""
+        with self.feed.publication.change(), self.offers.publication.change():
+            for name in self.routes.set_local(services):
+                self.offers.describe(name, services.get(name))
+                self._tell_export(name, services.get(name))
+
+    def _tell_export(self, name: ServiceName, local: LocalService | None) -> None:
+        if local is None or local.export is None:
+            self._exported.pop(name, None)
+            self.feed.remove(f"export/{name}")
+            return
+        # Endpoints change often and the cluster around them seldom.
+        shape = (local.type, local.ports, local.health_check)
+        if self._exported.get(name) == shape:
+            self.feed.put_endpoints(build_export_assignments(local))
+        else:
+            self._exported[name] = shape
+            self.feed.put(f"export/{name}", build_export(local, self._health_log))
+
+    def take_verdicts(self, verdicts: tuple[Verdict, ...]) -> None:
+        """Envoy found endpoints of ours, or gateways of others, alive or dead."""
+        services: dict[ServiceName, None] = {}
+        clusters: dict[ClusterId, None] = {}
+        for verdict in verdicts:
+            about = parse_cluster_name(verdict.cluster)
+            if about is None:
+                continue
+            if about.side is Side.LOCAL and about.service is not None:
+                if self.offers.note(about.service, verdict.address, verdict.port, verdict.healthy):
+                    services[about.service] = None
+            elif about.side is Side.GATEWAY and about.cluster in self.fleet.clusters:
+                self.remotes.note(about.cluster, verdict.address, verdict.port, verdict.healthy)
+                clusters[about.cluster] = None
+        for cluster in clusters:
+            if self.remotes.unreachable(cluster) != (cluster in self.routes.unreachable):
+                # One listener comes or goes, and all services move with it; their own assignments follow.
+                self._tell_cluster(cluster)
+        with self.offers.publication.change():
+            for service in services:
+                self.offers.judge(service)
+        self.routes.touch(services)
+
+
+def sentence_of(refusals: tuple[Refusal, ...]) -> str:
+    """What Envoy refuses, for people; empty when it took everything."""
+    listed = "; ".join(f"{refusal.name}: {refusal.reason}" for refusal in refusals[:_NAMED])
+    more = f"; and {len(refusals) - _NAMED} more" if len(refusals) > _NAMED else ""
+    return f"Envoy refuses {listed}{more}" if refusals else ""
