@@ -165,7 +165,8 @@ class EtcdProcess:
             attempt += 1
             try:
                 await self._wait_for_data()
-                await self._spawn()
+                if not self._stopping:
+                    await self._spawn()
                 attempt = 0
             except IsthmusError as error:
                 log.error("etcd does not start", extra={"why": str(error)})

@@ -90,6 +90,21 @@ async def test_it_is_started_again_with_its_data_at_the_same_address(tmp_path: P
         await eventually(back, 15, every=0.05)
 
 
+async def test_a_client_reads_its_certificate_files_again(tmp_path: Path, etcd_binary: Path) -> None:
+    port = free_port()
+    async with EtcdProcess(tmp_path, port=port, binary=etcd_binary) as server:
+        client = EtcdClient(server.target)
+        await client.put("/a", b"1")
+    async with client, EtcdProcess(tmp_path, port=port, binary=etcd_binary):  # another CA, in the same files
+
+        async def reads() -> bool:
+            with contextlib.suppress(Unavailable):
+                return await client.get("/a") is not None
+            return False
+
+        await eventually(reads, 10, every=0.05)
+
+
 async def test_it_ends_even_when_its_owner_is_killed(tmp_path: Path, etcd_binary: Path) -> None:
     program = (
         "import asyncio, sys\n"
