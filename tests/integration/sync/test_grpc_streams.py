@@ -38,6 +38,7 @@ from isthmus_sync import (
     subscribe,
     subscriber_handler,
 )
+from isthmus_sync.wire import Request
 from support.relay import Relay
 from support.waiting import eventually
 
@@ -263,6 +264,12 @@ def raw_stream(channel: grpc.aio.Channel) -> grpc.aio.StreamStreamCall[bytes, by
     return call
 
 
+async def send_and_wait(call: grpc.aio.StreamStreamCall[bytes, bytes], payload: bytes) -> None:
+    async with asyncio.timeout(5):
+        await call.write(payload)
+        await call.read()
+
+
 async def test_bytes_that_are_no_message_end_the_stream_with_a_sentence(tmp_path: Path) -> None:
     reasons: list[str] = []
     publishing = Publishing(publication(CLUSTER), on_disconnected=reasons.append)
@@ -284,7 +291,7 @@ async def test_a_message_above_the_limit_ends_its_stream_and_no_other(tmp_path: 
     ):
         await eventually(lambda: held.stream.all_synced)
         with pytest.raises(grpc.aio.AioRpcError):
-            await raw_stream(channel).write(b"\0" * (64 * 1024 * 1024 + 1))
+            await send_and_wait(raw_stream(channel), Request(type_url="x" * 64 * 1024 * 1024).SerializeToString())
         with publishing.publication.change() as caches:
             caches[CLUSTER].put("east", b"1")
         await eventually(lambda: held.bodies)
