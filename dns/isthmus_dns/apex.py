@@ -56,6 +56,10 @@ class Apex:
         times = struct.pack("!5I", self.serial, 7200, 1800, 86400, self.negative_ttl)
         return self._servers[0][0] + self._contact + times
 
+    def soa_record(self) -> RRset:
+        """The SOA record, the only one that a new serial changes."""
+        return RRset(self.origin, wire.SOA, (self.soa(),))
+
     def negative(self, name_length: int) -> bytes:
         """The authority section of a negative answer for a name of this many bytes in the zone (RFC 2308)."""
         tail = self._tails.get(name_length)
@@ -75,7 +79,7 @@ class Apex:
                     if rdatas:
                         glue.append(RRset(name, rtype, rdatas))
         return [
-            RRset(self.origin, wire.SOA, (self.soa(),)),
+            self.soa_record(),
             RRset(self.origin, wire.NS, tuple(name for name, _ in self._servers), tuple(glue)),
             *glue,
             RRset(b"\x0bdns-version" + self.origin, wire.TXT, (wire.text_rdata(MCS_VERSION),)),

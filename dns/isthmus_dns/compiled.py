@@ -26,6 +26,7 @@ class Long(NamedTuple):
     helper: bytes
 
 
+_FIXED = struct.Struct("!HHI").pack
 _HEADS: dict[tuple[int, int, int, int], Heads] = {}
 
 
@@ -47,25 +48,23 @@ def heads(flags: int, answers: int, authority: int = 0, additional: int = 0) -> 
 def compile_answer(rrset: RRset, ttl: int) -> Ready | Long:
     """The answer to a question for exactly this record set."""
     owner = rrset.owner
-    fixed = wire.NAME_POINTER + struct.pack("!HHI", rrset.rtype, wire.IN, ttl)
-    room = wire.TCP_MOST - 12 - len(owner) - 4 - _RESERVED
-    parts = []
-    for rdata in rrset.rdatas:
-        part = fixed + len(rdata).to_bytes(2, "big") + rdata
-        room -= len(part)
-        if room < 0:
-            break  # a message ends at 65,535 bytes, over TCP too
-        parts.append(part)
+    parts = _records(wire.NAME_POINTER, rrset, ttl)
     answer = b"".join(parts)
-    helpers = [
-        wire.record(wire.compress(helper.owner, owner), helper.rtype, ttl, rdata)
-        for helper in rrset.helped_by
-        if helper.owner != owner or helper.rtype != rrset.rtype
-        for rdata in helper.rdatas
-    ]
-    helper = b"".join(helpers)
-    if 12 + len(owner) + 4 + len(answer) + len(helper) + _RESERVED <= wire.UDP_PLAIN:
-        return (*heads(wire.AA, len(parts), 0, len(helpers)), answer + helper)
-    if len(helper) > room:
-        helpers, helper = [], b""
-    return Long(len(parts), answer, len(helpers), helper)
+    room = wire.TCP_MOST - 12 - len(owner) - 4 - _RESERVED
+    while len(answer) > room:  # a message ends at 65,535 bytes, over TCP too
+        del parts[room // len(parts[0]) :]
+        answer = b"".join(parts)
+    helpers: list[bytes] = []
+    for helper in rrset.helped_by:
+        helpers += _records(wire.compress(helper.owner, owner), helper, ttl)
+    helped = b"".join(helpers)
+    if 16 + len(owner) + len(answer) + len(helped) + _RESERVED <= wire.UDP_PLAIN:
+        return (*heads(wire.AA, len(parts), 0, len(helpers)), answer + helped)
+    if len(answer) + len(helped) > room:
+        helpers, helped = [], b""
+    return Long(len(parts), answer, len(helpers), helped)
+
+
+def _records(owner: bytes, rrset: RRset, ttl: int) -> list[bytes]:
+    fixed = owner + _FIXED(rrset.rtype, wire.IN, ttl)
+    return [fixed + len(rdata).to_bytes(2, "big") + rdata for rdata in rrset.rdatas]

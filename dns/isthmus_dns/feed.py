@@ -1,6 +1,7 @@
 """Follow the zone feed of the gateway's agent into one worker's zone, and say how fresh the zone is."""
 
 import asyncio
+import gc
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,6 +26,7 @@ from isthmus_sync import (
 log = logging.getLogger(__name__)
 
 _LONGEST_SOCKET_PATH = 107
+_MANY = 1000
 
 
 class ZoneFollower:
@@ -71,6 +73,9 @@ class ZoneFollower:
             refused = intake.apply_services(self._zone, changed, update.removed)
         else:
             refused = intake.apply_header(self._zone, changed)
+        if len(changed) >= _MANY:
+            # The zone has no cycles: without this the collector walks all of it now and then, while clients wait.
+            gc.freeze()
         if update.last:
             self._whole.add(update.type_url)
         for name, reason in refused.items():

@@ -86,7 +86,7 @@ def read_address(text: str) -> bytes:
     if _IPV4.match(text):
         return bytes(map(int, text.split(".")))
     try:
-        return ipaddress.ip_address(text).packed
+        return ipaddress.IPv6Address(text).packed
     except ValueError:
         raise InvalidInput(f"{text!r} is not an IP address") from None
 

@@ -119,6 +119,8 @@ def parents(name: bytes) -> list[bytes]:
 
 def compress(name: bytes, question: bytes) -> bytes:
     """`name`, its longest suffix that is also one of the question's name given as a pointer (RFC 1035, 4.1.4)."""
+    if name == question:
+        return NAME_POINTER
     at = 0
     while name[at]:
         suffix = name[at:]

@@ -12,6 +12,7 @@ from isthmus_dns.records import WHY, RRset, service_records
 from isthmus_dns.service import Service, Source
 
 _IN = wire.IN.to_bytes(2, "big")
+_SOA_IN = wire.SOA.to_bytes(2, "big") + _IN
 
 
 class Freshness(msgspec.Struct, frozen=True):
@@ -25,14 +26,14 @@ class _Part(msgspec.Struct, frozen=True):
     """What one service put into the zone, to take it out again."""
 
     keys: tuple[bytes, ...]
-    owners: tuple[bytes, ...]
+    names: tuple[bytes, ...]
 
 
 class Zone:
     """Answers by question for one or more origins.
 
     `ready` and `long` map a lower-case question (name, type, class in wire form) to its answer; `names` counts, for
-    each name that exists, the owners at or below it: names without a record of their own are the empty non-terminals
+    each name that exists, the services that need it: names without a record of their own are the empty non-terminals
     (RFC 8020). All changes happen inside one call, so that no query ever sees a half-changed service.
     """
 
@@ -67,16 +68,14 @@ class Zone:
     def put(self, service: Service) -> None:
         """Take in one service: compile it, and exchange its answers for the old ones."""
         records: list[RRset] = []
-        owners: list[bytes] = []
         sources: list[bytes] = []
         for apex in self.apexes:
             found = service_records(service, apex.origin)
             records += found
-            owners += dict.fromkeys(rrset.owner for rrset in found)
             if found and service.sources:
                 sources.append(WHY + service.owner + apex.origin)
-        owners += sources
-        if any(len(owner) > 255 for owner in owners):
+        owners = [*dict.fromkeys([rrset.owner for rrset in records]), *sources]
+        if owners and max(map(len, owners)) > 255:
             raise InvalidInput(f"the names of {wire.name_text(service.owner + bytes(1))} are longer than 255 octets")
         self._exchange(self._parts, service.owner, records, owners)
         self._forget_sources(service.owner)
@@ -103,7 +102,8 @@ class Zone:
         """Take a newer serial for all zones; an older one is passed over, so that it only grows."""
         for apex in self.apexes:
             if apex.advance(serial):
-                self._compile_apex(apex)
+                soa = apex.soa_record()
+                self.ready[soa.owner + _SOA_IN] = compile_answer(soa, self.ttl)  # type: ignore[assignment] # is short
 
     def apex_of(self, name: bytes) -> Apex | None:
         """The zone that the lower-case wire name `name` lies in; None when it is not ours."""
@@ -123,43 +123,56 @@ class Zone:
             self.sources.pop(WHY + owner + apex.origin, None)
 
     def _compile_apex(self, apex: Apex) -> None:
-        self._exchange(self._headers, apex.origin, apex.records(), [apex.origin, *apex.inner_names()])
+        records = apex.records()
+        owners = [*(rrset.owner for rrset in records), *apex.inner_names()]
+        self._exchange(self._headers, apex.origin, records, owners)
 
     def _exchange(self, parts: dict[bytes, _Part], part: bytes, records: list[RRset], owners: Iterable[bytes]) -> None:
         old = parts.get(part)
         keys = []
+        ready, long, ttl = self.ready, self.long, self.ttl
         for rrset in records:
             key = rrset.owner + rrset.rtype.to_bytes(2, "big") + _IN
-            answer = compile_answer(rrset, self.ttl)
+            answer = compile_answer(rrset, ttl)
             if isinstance(answer, Long):
-                self.long[key] = answer
-                self.ready.pop(key, None)
+                long[key] = answer
+                ready.pop(key, None)
             else:
-                self.ready[key] = answer
-                if self.long:
-                    self.long.pop(key, None)
+                ready[key] = answer
+                if long:
+                    long.pop(key, None)
             keys.append(key)
-        new = _Part(tuple(keys), tuple(dict.fromkeys((*owners, *(rrset.owner for rrset in records)))))
-        for owner in new.owners:
-            self._count(owner, 1)
-        if old is not None:
-            for key in set(old.keys).difference(keys):
-                self.ready.pop(key, None)
-                self.long.pop(key, None)
-            for owner in old.owners:
-                self._count(owner, -1)
+        new = _Part(tuple(keys), self._names_of(owners))
         parts[part] = new
+        if old is None:
+            self._count(new.names, 1)
+            return
+        for key in set(old.keys).difference(keys):
+            ready.pop(key, None)
+            long.pop(key, None)
+        if new.names != old.names:
+            self._count(new.names, 1)
+            self._count(old.names, -1)
 
-    def _count(self, owner: bytes, change: int) -> None:
-        names, tops = self.names, self._tops
-        name, at = owner, 0
-        while True:
-            count = names.get(name, 0) + change
+    def _names_of(self, owners: Iterable[bytes]) -> tuple[bytes, ...]:
+        """The owners and all names between them and their zone's origin, each once."""
+        found: dict[bytes, None] = {}
+        tops = self._tops
+        for owner in owners:
+            name, at = owner, 0
+            while name not in found:
+                found[name] = None
+                if name in tops:
+                    break
+                at += 1 + owner[at]
+                name = owner[at:]
+        return tuple(found)
+
+    def _count(self, names: tuple[bytes, ...], change: int) -> None:
+        counts = self.names
+        for name in names:
+            count = counts.get(name, 0) + change
             if count:
-                names[name] = count
+                counts[name] = count
             else:
-                del names[name]
-            if name in tops:
-                return
-            at += 1 + owner[at]
-            name = owner[at:]
+                del counts[name]
