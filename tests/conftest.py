@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 from support import binaries, leaks
 from support.addresses import LoopbackNet
 from support.etcd import Etcd
+from support.process import Process
 from support.waiting import wait_until
 
 # A busy machine is no counterexample: time limits belong to tests that say so.
@@ -45,7 +46,7 @@ def no_leaked_threads_or_processes() -> Iterator[None]:
 
     def left() -> list[str]:
         extra = [f"thread {thread.name}" for thread in leaks.threads() - threads if thread.is_alive()]
-        return extra + [f"process {leaks.name_of(pid)}" for pid in leaks.children() - children]
+        return extra + [f"process {leaks.name_of(pid)}" for pid in leaks.children() - children - Process.owned]
 
     try:
         wait_until(lambda: not left(), within=1.0)

@@ -86,11 +86,11 @@ async def test_envoy_goes_on_when_its_agent_is_killed_and_a_new_agent_takes_it_o
 async def test_a_gateway_starts_from_its_last_state_with_the_controller_away(three: Federation) -> None:
     west = three["west"]
     west.processes["backend-10-8080"].kill()
-    await answered_by(http(three).probe, "neighbour")
+    await answered_by(http(three), "neighbour")
     west.processes["gateway"].stop()
     three.stop_controller()
     west.start_gateway()
-    await answered_by(http(three).probe, "neighbour")
+    await answered_by(http(three), "neighbour")
 
 
 async def test_new_tcp_connections_leave_a_cluster_that_is_killed(three: Federation) -> None:

@@ -23,7 +23,7 @@ def two(new_federation: Callable[..., Federation]) -> Federation:
 async def test_plain_tcp_is_carried_both_ways(two: Federation) -> None:
     two["east"].offer("line", 9000, protocol="tcp")
     two["east"].start_backend(port=9000)
-    await answered_by(LineLoad("line", two["west"].vip("line"), 9000, 1).probe, "east")
+    await answered_by(LineLoad("line", two["west"].vip("line"), 9000, 1), "east")
 
 
 async def test_grpc_calls_and_streams_are_carried(two: Federation) -> None:

@@ -77,7 +77,7 @@ class RunningController:
         """Start a long-running command; its log is `<home>/<name>.log`."""
         self.home.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "isthmus_cli.main", *words]
-        return Process(command, self.home / f"{name}.log", self.environment).start()
+        return Process(command, self.home / f"{name}.log", self.environment, shared=True).start()
 
     def _answers(self) -> bool:
         assert self.process is not None
@@ -135,10 +135,8 @@ class Member:
     def start_backend(self, name: str = "", host: int = 10, port: int = 8080) -> Process:
         """A backend that answers HTTP and lines of text with its name (the cluster's by default)."""
         address = self.net.address(host)
-        process = Process(
-            [sys.executable, BACKEND, name or self.name, address, str(port)],
-            self.federation.home / f"{self.name}-{host}.log",
-        ).start()
+        command = [sys.executable, BACKEND, name or self.name, address, str(port)]
+        process = Process(command, self.federation.home / f"{self.name}-{host}.log", shared=True).start()
         self.processes[f"backend-{host}-{port}"] = process
         process.wait_for_port(address, port)
         return process
@@ -204,6 +202,17 @@ class Member:
         for process in self.processes.values():
             process.kill()
 
+    def restore(self) -> None:
+        """Start what a test has killed, and let go on what it has frozen; without waiting."""
+        self.signal(signal.SIGCONT)
+        for name, process in self.processes.items():
+            if not process.running:
+                process.stop()
+                process.start()
+                if name.startswith("backend"):
+                    _, host, port = name.split("-")
+                    process.wait_for_port(self.net.address(int(host)), int(port))
+
     def stop(self) -> None:
         self.signal(signal.SIGCONT)
         for process in self.processes.values():
@@ -238,6 +247,15 @@ class Federation(RunningController):
         for member in self.members.values():
             member.stop()
         super().__exit__(kind, error, trace)
+
+    def restore(self) -> None:
+        """Everything runs again, and every gateway is ready."""
+        if self.process is None or not self.process.running:
+            self.start_controller()
+        for member in self.members.values():
+            member.restore()
+        for member in self.members.values():
+            member.wait_ready()
 
     def __getitem__(self, name: str) -> Member:
         return self.members[name]

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 from support.waiting import wait_until
 
@@ -20,13 +20,24 @@ class ProcessEnded(Exception):
 class Process:
     """A child process with its output (both streams) in a file. A context manager: leaving it stops and reaps it."""
 
+    owned: ClassVar[set[int]] = set()
+    """Processes that belong to a fixture which outlives the test, and which ends them: not left behind by the test."""
+
     def __init__(
-        self, command: Sequence[str | Path], log: Path, env: Mapping[str, str] | None = None, cwd: Path | None = None
+        self,
+        command: Sequence[str | Path],
+        log: Path,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        *,
+        shared: bool = False,
     ) -> None:
+        """`shared`: it belongs to a fixture that outlives a test."""
         self.command = [str(part) for part in command]
         self.log = log
         self.env = env
         self.cwd = cwd
+        self.shared = shared
         self._child: subprocess.Popen[bytes] | None = None
         self._frozen = False
 
@@ -41,6 +52,8 @@ class Process:
                 cwd=self.cwd,
                 env={**os.environ, **self.env} if self.env is not None else None,
             )
+        if self.shared:
+            self.owned.add(self._child.pid)
         return self
 
     @property

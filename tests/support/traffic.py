@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from isthmus_cli.demo.load import HttpLoad, Load, TcpLoad
@@ -24,7 +24,7 @@ class LineLoad(TcpLoad):
 @asynccontextmanager
 async def loading(load: Load, first: str) -> AsyncIterator[Load]:
     """Run a load around a block; waits before the block until `first` alone answers, and settles after it."""
-    await answered_by(load.probe, first)
+    await answered_by(load, first)
     async with asyncio.TaskGroup() as group:
         task = group.create_task(load.run(), name="load")
         try:
@@ -35,13 +35,16 @@ async def loading(load: Load, first: str) -> AsyncIterator[Load]:
             task.cancel()
 
 
-async def answered_by(ask: Callable[[], Awaitable[str]], name: str, within: float = 20.0) -> None:
+async def answered_by(load: Load, name: str, within: float = 20.0) -> None:
     """Wait until five requests in a row are answered by `name`."""
 
     async def steady() -> bool:
-        return [await ask() for _ in range(5)] == [name] * 5
+        return [await load.probe() for _ in range(5)] == [name] * 5
 
-    await eventually(steady, within, every=0.05)
+    try:
+        await eventually(steady, within, every=0.05)
+    finally:
+        load.close()
 
 
 async def serves(load: Load, name: str, within: float = 10.0) -> None:

@@ -39,8 +39,12 @@ class Load:
                     number += 1
             except asyncio.CancelledError:
                 pass  # stop sending; the group waits for the answers that are still due
-        for _, writer in self._idle:
-            writer.close()
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections that are kept."""
+        while self._idle:
+            self._idle.pop()[1].close()
 
     @property
     def lost(self) -> list[Seen]:
@@ -85,14 +89,16 @@ class HttpLoad(Load):
 
     async def _ask(self) -> str:
         reader, writer = self._idle.pop() if self._idle else await asyncio.open_connection(*self._address)
-        writer.write(b"GET / HTTP/1.1\r\nHost: echo\r\n\r\n")
-        head = await reader.readuntil(b"\r\n\r\n")
-        lines = head.split(b"\r\n")
-        if lines[0].split()[1] != b"200":
+        try:
+            writer.write(b"GET / HTTP/1.1\r\nHost: echo\r\n\r\n")
+            lines = (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")
+            length = next(int(line.split(b":")[1]) for line in lines if line.lower().startswith(b"content-length"))
+            body = await reader.readexactly(length)
+            if lines[0].split()[1] != b"200":
+                raise ValueError(lines[0].decode())
+        except BaseException:
             writer.close()
-            raise ValueError(lines[0].decode())
-        length = next(int(line.split(b":")[1]) for line in lines if line.lower().startswith(b"content-length"))
-        body = await reader.readexactly(length)
+            raise
         self._idle.append((reader, writer))
         return body.decode()
 
