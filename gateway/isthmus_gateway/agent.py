@@ -98,7 +98,7 @@ class Agent:
             self.readiness,
             time.monotonic,
             wall_ms,
-            self._snapshots.changed,
+            self._on_change,
             self._on_refusals,
         )
         self.controllers: Final = Controllers(
@@ -113,13 +113,17 @@ class Agent:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set."""
+        address = f"{self.gateway.address}:{self.gateway.port}"
+        log.info("gateway starts", extra={"cluster": self.member.id, "gateway": self.gateway.id, "address": address})
         register_metrics(self)
         if self._process.running_pid() is None:
             check_listen(self.settings.listen_address, self.settings.listen_port)
         self._envoy_files.check()
-        self.files.load()
+        snapshot = self._load_snapshot()
+        self.files.load(snapshot.files if snapshot else {})
         self.hub.take_identity(self._identity.value)
-        self._restore()
+        if snapshot is not None:
+            self._restore(snapshot)
         self.hub.take_services(self.files.services.value)
         self.hub.offers.mark_described()
         folder, app, local = self.settings.data_dir, *(make_app(self.readiness, self.registry) for _ in range(2))
@@ -191,7 +195,7 @@ class Agent:
 
     # -- controllers and the snapshot -------------------------------------------------------------------------------
 
-    def _restore(self) -> None:
+    def _load_snapshot(self) -> Snapshot | None:
         snapshot, sentence = load(self.settings.data_dir / "snapshot", self.member.id)
         if sentence:
             log.warning("snapshot cannot be used", extra={"reason": sentence})
@@ -199,7 +203,9 @@ class Agent:
         if snapshot is None:
             why = "no controller has told anything yet, and there is no snapshot"
             self.readiness.set("federation", ok=False, why=why)
-            return
+        return snapshot
+
+    def _restore(self, snapshot: Snapshot) -> None:
         age = max(0.0, (wall_ms() - snapshot.saved_at_ms) / 1000)
         self.controllers.confirmed_at = time.monotonic() - age
         self.hub.restore(snapshot)
@@ -207,10 +213,15 @@ class Agent:
         log.info("last known state restored", extra={"services": services, "age_s": round(age, 1)})
 
     def _snapshot(self) -> Snapshot:
-        return self.hub.snapshot(self.controllers.age(time.monotonic()))
+        return self.hub.snapshot(self.controllers.age(time.monotonic()), self.files.broken)
 
     def _warn_of_snapshot(self, sentence: str) -> None:
         self.readiness.warn("snapshot", sentence)
+
+    def _on_change(self) -> None:
+        # Half a fleet in a snapshot would be taken for a whole one by the next life.
+        if self.hub.known:
+            self._snapshots.changed()
 
     def _on_touched(self, touched: Touched) -> None:
         self.hub.take_fleet(touched)
@@ -238,6 +249,7 @@ class Agent:
                     self.readiness.set("envoy", ok=True)
                     self.hub.offers.envoy_serves()
                     self._announce()
+                    log.info("envoy serves", extra={"pid": state.pid})
                     break
                 await asyncio.sleep(ASK_ENVOY_S)
 
@@ -263,6 +275,8 @@ class Agent:
     async def _follow_problems(self) -> None:
         async for state in self.files.state.follow():
             self.readiness.warn("files", state.sentence)
+            if self.hub.known:
+                self._snapshots.changed()
 
     async def _follow_identity(self) -> None:
         async for identity in self._identity.latest.follow():

@@ -1,7 +1,7 @@
 """Where the parts of a gateway meet: what one of them learns, the others are told. No input or output happens here."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from isthmus_core.model import Here, LocalService, LocalServices
@@ -94,6 +94,7 @@ class Hub:
         self.feed.mark_synced()
         self.zone.mark_synced(self._wall_ms() // 1000)
         self._readiness.set("federation", ok=True)
+        self._on_change()
 
     def take_fleet(self, touched: Touched) -> None:
         """The fleet has changed like this."""
@@ -126,8 +127,8 @@ class Hub:
         for cluster in self.remotes.patience():
             self._tell_cluster(cluster)
 
-    def snapshot(self, age: float | None) -> Snapshot:
-        """What the next life must know."""
+    def snapshot(self, age: float | None, files: Mapping[str, bytes]) -> Snapshot:
+        """What the next life must know. `files` are those that cannot be used now, as they were when they could."""
         return Snapshot(
             cluster=self._me,
             resources={
@@ -135,6 +136,7 @@ class Hub:
                 for kind, names in self.fleet.resources.items()
             },
             vips={str(name): address for name, address in self.routes.vips.items()},
+            files=files,
             zone_serial=self.zone.serial,
             saved_at_ms=self._wall_ms() - int(1000 * (age or 0.0)),
         )

@@ -25,6 +25,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     cluster: str
     resources: Mapping[str, Mapping[str, tuple[str, bytes]]] = {}  # type -> name -> version and serialised message
     vips: Mapping[str, str] = {}  # "<namespace>/<service>" -> address
+    files: Mapping[str, bytes] = {}  # the last good content of service files that cannot be used now
     zone_serial: int = 0
     saved_at_ms: int = 0
 

@@ -5,7 +5,8 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -55,6 +56,7 @@ class FileSource:
         self._default = default
         self._files: dict[str, FileContent] = {}
         self._problems: dict[str, Problem] = {}
+        self._good: dict[str, bytes] = {}
         self._signatures: dict[str, Signature] = {}
         self._vanished: dict[str, float] = {}
         self._assembly = Assembly()
@@ -64,8 +66,11 @@ class FileSource:
         self._broken = Gauge("isthmus_files_broken", "Files that cannot be used now", registry=registry)
         self._known = Gauge("isthmus_files", "Files in the services folder", registry=registry)
 
-    def load(self) -> None:
-        """Read the whole folder once; raises InvalidInput when there is none."""
+    def load(self, last_good: Mapping[str, bytes] = {}) -> None:
+        """Read the whole folder once; raises InvalidInput when there is none.
+
+        `last_good`: what files that cannot be used said when they last could, from an earlier life.
+        """
         try:
             names = self._listed()
         except OSError as error:
@@ -75,7 +80,14 @@ class FileSource:
             ) from error
         for name in names:
             self._read(name)
+            if name in self._problems and name in last_good:
+                self._recall(name, last_good[name])
         self._publish()
+
+    @property
+    def broken(self) -> dict[str, bytes]:
+        """The last good content of the files that cannot be used now."""
+        return {name: self._good[name] for name in self._problems if name in self._good}
 
     async def run(self) -> None:
         """Follow the folder for ever. A folder that vanishes takes no service away: the last known ones stay."""
@@ -188,10 +200,16 @@ class FileSource:
             return self._reject(name, error)
         mended = self._problems.pop(name, None) is not None
         same = self._files.get(name) == parsed
-        self._files[name] = parsed
+        self._files[name], self._good[name] = parsed, content
         if mended:
             log.info("file can be used again", extra={"file": name})
         return mended or not same
+
+    def _recall(self, name: str, content: bytes) -> None:
+        """Use what a file said before it was broken; that a release reads no more is as if it had not been kept."""
+        with suppress(FileError):
+            self._files[name] = parse_file(name, content, self._default)
+            self._good[name] = content
 
     def _vanish(self, name: str) -> bool:
         """Forget a file after its time of grace."""
@@ -200,6 +218,7 @@ class FileSource:
             return False
         self._vanished.pop(name, None)
         self._signatures.pop(name, None)
+        self._good.pop(name, None)
         known = self._files.pop(name, None) is not None
         broken = self._problems.pop(name, None) is not None
         if known or broken:

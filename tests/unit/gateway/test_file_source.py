@@ -166,3 +166,18 @@ async def test_pipes_folders_and_other_names_do_no_harm(tmp_path: Path) -> None:
     (tmp_path / ".hidden.yaml").write_text("kind: [")
     async with watching(tmp_path) as source:
         assert [p.place.file for p in source.state.value.problems] == ["folder.yaml", "pipe.yaml"]
+
+
+async def test_a_file_that_was_broken_before_the_start_says_what_it_said_last(tmp_path: Path) -> None:
+    replace(tmp_path / "shop.yaml", echo(80))
+    async with watching(tmp_path) as source:
+        replace(tmp_path / "shop.yaml", "kind: [")
+        await source.state.wait(lambda s: bool(s.problems), timeout=2)
+        kept = source.broken
+    assert kept == {"shop.yaml": echo(80).encode()}
+    reborn = FileSource(tmp_path, HERE, CollectorRegistry())
+    reborn.load(kept)
+    assert port_of(reborn) == 80 and reborn.state.value.problems and reborn.broken == kept
+    forgetful = FileSource(tmp_path, HERE, CollectorRegistry())
+    forgetful.load({"shop.yaml": b"not ours any more"})
+    assert forgetful.services.value == {}

@@ -11,7 +11,9 @@ from isthmus_kit.tasks import own_tasks
 
 pytestmark = pytest.mark.anyio
 
-HERE = Snapshot("here", {"type": {"name": ("v1", b"\x00\xff")}}, {"shop/echo": "127.80.0.1"}, 7, 12)
+HERE = Snapshot(
+    "here", {"type": {"name": ("v1", b"\x00\xff")}}, {"shop/echo": "127.80.0.1"}, {"a.yaml": b"kind"}, 7, 12
+)
 
 
 @pytest.fixture
