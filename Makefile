@@ -39,6 +39,10 @@ bench: env ## measure and refresh docs/benchmarks.md; ONLY=name measures one
 fuzz: env ## property tests with 5,000 examples each
 	ISTHMUS_FUZZ=1 $(BIN)/python -m pytest tests/property -q
 
+.PHONY: reference
+reference: env ## write docs/reference.md anew from the code
+	$(BIN)/python -m isthmus_cli.reference docs/reference.md
+
 .PHONY: lock
 lock: env ## resolve the dependencies anew: requirements.txt and requirements-dev.txt, with hashes
 	$(BIN)/python tools/lock.py

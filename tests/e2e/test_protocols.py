@@ -37,16 +37,20 @@ async def test_grpc_calls_and_streams_are_carried(two: Federation) -> None:
             yield request * 2
 
     server = grpc.aio.server()
-    methods = {"Echo": grpc.unary_unary_rpc_method_handler(echo), "Count": grpc.stream_stream_rpc_method_handler(count)}
+    methods: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
+        "Echo": grpc.unary_unary_rpc_method_handler(echo),
+        "Count": grpc.stream_stream_rpc_method_handler(count),
+    }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Echo", methods),))
     server.add_insecure_port(f"{two['east'].net.address(10)}:7000")
     await server.start()
     two["east"].offer("calls", 7000, protocol="grpc", check="tcp: {}")
     try:
         async with grpc.aio.insecure_channel(f"{two['west'].vip('calls')}:7000") as channel:
-            call = channel.unary_unary("/test.Echo/Echo")
+            call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/test.Echo/Echo")
             assert await call(b"hello", wait_for_ready=True, timeout=20) == b"east hello"
-            stream = channel.stream_stream("/test.Echo/Count")(timeout=20)
+            count_all: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream("/test.Echo/Count")
+            stream = count_all(timeout=20)
             for word in (b"a", b"b"):
                 await stream.write(word)
                 assert await stream.read() == word * 2

@@ -135,7 +135,7 @@ class Member:
     def start_backend(self, name: str = "", host: int = 10, port: int = 8080) -> Process:
         """A backend that answers HTTP and lines of text with its name (the cluster's by default)."""
         address = self.net.address(host)
-        command = [sys.executable, BACKEND, name or self.name, address, str(port)]
+        command = [sys.executable, str(BACKEND), name or self.name, address, str(port)]
         process = Process(command, self.federation.home / f"{self.name}-{host}.log", shared=True).start()
         self.processes[f"backend-{host}-{port}"] = process
         process.wait_for_port(address, port)

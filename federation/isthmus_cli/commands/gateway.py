@@ -53,7 +53,7 @@ def gateway(home: Path | None, config: Path | None, **flags: Any) -> None:
 
 
 def _advertised(given: str | None, host: str, port: int, controllers: tuple[str, ...]) -> tuple[str, int]:
-    """What other clusters connect to: as given, else where we listen, else our address on the way to the controllers."""
+    """What other clusters connect to: as given, else where we listen, else our address towards the controllers."""
     if given:
         return parse_address(given, port)
     try:
