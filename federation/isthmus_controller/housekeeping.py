@@ -14,7 +14,6 @@ from isthmus_controller.store import (
     Election,
     ElectionKey,
     EtcdClient,
-    Fenced,
     GatewayKey,
     Leadership,
     Put,
@@ -59,13 +58,21 @@ class Housekeeping:
     async def run(self) -> None:
         """Stand for election for ever; lead when elected."""
         backoff, attempt = Backoff(), 0
+        task = asyncio.current_task()
         while True:
             try:
                 await self._stand()
-            except* Unavailable as group:
+            except BaseExceptionGroup as group:
+                why = first_cause(group)
+                if not isinstance(why, Unavailable):
+                    raise
                 # Losing the lease or the election is nothing special: another replica leads, and we stand again.
-                log.info("this replica does not lead", extra={"why": str(first_cause(group))})
-            self.leading = False
+                log.info("this replica does not lead", extra={"why": str(why)})
+            except Unavailable as why:
+                log.info("this replica does not lead", extra={"why": str(why)})
+            if task is not None and task.cancelling():
+                # A group that ends with errors of its parts says nothing of the cancellation that ended it.
+                raise asyncio.CancelledError
             await asyncio.sleep(backoff.delay(attempt, random.random))
             attempt = min(attempt + 1, 4)
 
@@ -149,6 +156,3 @@ def _expiry(value: bytes) -> int | None:
         return pb.JoinToken.FromString(value).expires_at_ms
     except ValueError:
         return None
-
-
-__all__ = ["Fenced", "Housekeeping"]
