@@ -1,6 +1,7 @@
 """Decide how Envoy finds out that an endpoint is alive: active checks, and ejection of those that fail requests."""
 
 from envoy.config.cluster.v3.circuit_breaker_pb2 import CircuitBreakers
+from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.config.cluster.v3.outlier_detection_pb2 import OutlierDetection
 from envoy.config.core.v3 import health_check_pb2
 from envoy.config.core.v3.base_pb2 import RoutingPriority
@@ -111,6 +112,17 @@ def gateway_outliers() -> OutlierDetection:
         max_ejection_time=milliseconds(5_000),
         max_ejection_percent=number(50),
     )
+
+
+def balancing(panic_percent: float, wait_for_first_check: bool) -> Cluster.CommonLbConfig:
+    """When to try everybody although all look sick, and that a verdict counts at once."""
+    config = Cluster.CommonLbConfig(
+        healthy_panic_threshold=Percent(value=panic_percent),
+        ignore_new_hosts_until_first_hc=wait_for_first_check,
+    )
+    # Envoy holds verdicts back for up to a second to merge them.
+    config.update_merge_window.CopyFrom(milliseconds(0))
+    return config
 
 
 def circuit_breakers() -> CircuitBreakers:

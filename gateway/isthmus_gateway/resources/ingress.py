@@ -24,14 +24,13 @@ from envoy.extensions.http.early_header_mutation.header_mutation.v3.header_mutat
 )
 from envoy.type.matcher.v3.regex_pb2 import RegexMatcher
 from envoy.type.matcher.v3.string_pb2 import StringMatcher
-from envoy.type.v3.percent_pb2 import Percent
 
 from isthmus_core.model import LocalService, Protocol, ServicePort
 from isthmus_core.names import CLUSTERSET_ZONE
 from isthmus_gateway.resources import names
 from isthmus_gateway.resources.assignments import build_export_assignments
 from isthmus_gateway.resources.bootstrap import HTTP_OPTIONS
-from isthmus_gateway.resources.checks import active_checks, circuit_breakers
+from isthmus_gateway.resources.checks import active_checks, balancing, circuit_breakers
 from isthmus_gateway.resources.encode import Resources, ads, encoded, extension, milliseconds, no, packed
 from isthmus_gateway.resources.http import router
 from isthmus_gateway.resources.services import upstream_http
@@ -107,10 +106,9 @@ def _local(local: LocalService, port: ServicePort, health_log: str) -> Cluster:
         health_checks=active_checks(local.service, port, local.health_check, health_log, unused_factor=1),
         close_connections_on_host_health_failure=True,
         ignore_health_on_host_removal=True,
+        # All endpoints sick: refuse at once, the caller's gateway has other tiers.
+        common_lb_config=balancing(panic_percent=0.0, wait_for_first_check=True),
     )
-    # All endpoints sick: refuse at once, the caller's gateway has other tiers.
-    message.common_lb_config.healthy_panic_threshold.CopyFrom(Percent(value=0.0))
-    message.common_lb_config.ignore_new_hosts_until_first_hc = True
     if port.app_protocol.is_http:  # for the checks only: traffic comes through as bytes
         message.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(packed(upstream_http(port.app_protocol)))
     return message

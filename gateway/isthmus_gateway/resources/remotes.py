@@ -6,14 +6,13 @@ from envoy.config.listener.v3.listener_components_pb2 import Filter, FilterChain
 from envoy.config.listener.v3.listener_pb2 import Listener
 from envoy.extensions.filters.network.tcp_proxy.v3.tcp_proxy_pb2 import TcpProxy
 from envoy.extensions.upstreams.http.v3.http_protocol_options_pb2 import HttpProtocolOptions
-from envoy.type.v3.percent_pb2 import Percent
 from google.protobuf.wrappers_pb2 import DoubleValue
 
 from isthmus_core.model import Cluster
 from isthmus_gateway.resources import names
 from isthmus_gateway.resources.assignments import build_remote_assignment
 from isthmus_gateway.resources.bootstrap import HTTP_OPTIONS
-from isthmus_gateway.resources.checks import circuit_breakers, gateway_checks, gateway_outliers
+from isthmus_gateway.resources.checks import balancing, circuit_breakers, gateway_checks, gateway_outliers
 from isthmus_gateway.resources.encode import Resources, ads, encoded, milliseconds, number, packed
 from isthmus_gateway.resources.transport import to_gateway
 
@@ -61,7 +60,7 @@ def _tunnel(cluster: Cluster) -> dict[str, bytes]:
 
 def _gateways(name: str, cluster: Cluster, health_log: str, probe_timeout_ms: int) -> EnvoyCluster:
     host = f"gateway.{cluster.trust_domain}"
-    message = EnvoyCluster(
+    return EnvoyCluster(
         name=name,
         type=EnvoyCluster.EDS,
         eds_cluster_config=EnvoyCluster.EdsClusterConfig(eds_config=ads()),
@@ -75,10 +74,9 @@ def _gateways(name: str, cluster: Cluster, health_log: str, probe_timeout_ms: in
         typed_extension_protocol_options={HTTP_OPTIONS: packed(_http2(probe_timeout_ms))},
         # Spare streams: a fresh tunnel costs a round trip that the client does not have to wait for.
         preconnect_policy=EnvoyCluster.PreconnectPolicy(per_upstream_preconnect_ratio=DoubleValue(value=1.5)),
+        # With no healthy gateway fail at once instead of trying the dead: the services have other tiers.
+        common_lb_config=balancing(panic_percent=0.0, wait_for_first_check=False),
     )
-    # With no healthy gateway fail at once instead of trying the dead: the services have other tiers.
-    message.common_lb_config.healthy_panic_threshold.CopyFrom(Percent(value=0.0))
-    return message
 
 
 def _http2(timeout_ms: int) -> HttpProtocolOptions:

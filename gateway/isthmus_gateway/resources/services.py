@@ -10,7 +10,6 @@ from envoy.config.listener.v3.listener_pb2 import Listener
 from envoy.extensions.filters.network.tcp_proxy.v3.tcp_proxy_pb2 import TcpProxy
 from envoy.extensions.upstreams.http.v3.http_protocol_options_pb2 import HttpProtocolOptions
 from envoy.type.v3.hash_policy_pb2 import HashPolicy
-from envoy.type.v3.percent_pb2 import Percent
 
 from isthmus_core.model import AppProtocol, HealthCheck, LocalService, Protocol, ServicePort
 from isthmus_core.names import ServiceName
@@ -18,7 +17,7 @@ from isthmus_core.route import ServiceRoute
 from isthmus_gateway.resources import names
 from isthmus_gateway.resources.assignments import build_assignments
 from isthmus_gateway.resources.bootstrap import HTTP_OPTIONS
-from isthmus_gateway.resources.checks import active_checks, circuit_breakers, outliers
+from isthmus_gateway.resources.checks import active_checks, balancing, circuit_breakers, outliers
 from isthmus_gateway.resources.encode import Resources, ads, encoded, milliseconds, number, packed
 from isthmus_gateway.resources.http import http_connections
 from isthmus_gateway.resources.transport import with_destination
@@ -79,11 +78,10 @@ def _cluster(service: ServiceName, port: ServicePort, check: HealthCheck, sticky
         # An endpoint that was taken away must go even while it still answers checks.
         ignore_health_on_host_removal=True,
         transport_socket=with_destination(),
+        # Panic only when every tier is at nought: then trying somebody beats refusing everybody (DESIGN section 9).
+        # A new endpoint neither takes traffic nor counts as missing before its first check.
+        common_lb_config=balancing(panic_percent=1.0, wait_for_first_check=True),
     )
-    # Only when every tier is at nought: then trying somebody beats refusing everybody (DESIGN section 9).
-    message.common_lb_config.healthy_panic_threshold.CopyFrom(Percent(value=1.0))
-    # A new endpoint neither takes traffic nor counts as missing before its first check.
-    message.common_lb_config.ignore_new_hosts_until_first_hc = True
     if port.app_protocol.is_http:
         message.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(packed(upstream_http(port.app_protocol)))
     return message
