@@ -48,6 +48,9 @@ class SubscriberStream:
 
     def connect(self) -> list[Request]:
         """The first requests of a new stream."""
+        for type_url, awaited in self._awaited.items():
+            # A name that is told with its version is answered only if it differs, so nothing is awaited for it.
+            awaited.difference_update(name for name, version in self._known[type_url].items() if version)
         return [
             Request(
                 type_url=type_url,

@@ -110,6 +110,7 @@ class Federation(RuleBasedStateMachine):
                 assert key in self.told or key in self.asked, "a removal of something never sent"
                 self.asked.discard(key)
                 self.told.pop(key, None)
+                self.refused.pop(key, None)  # what is created anew may be sent anew
             self.responses.append(payload)
 
     @precondition(lambda self: self.responses)
@@ -148,7 +149,9 @@ class Federation(RuleBasedStateMachine):
 
     @rule(type_url=TYPES, stale=st.sampled_from(["", "0", "999"]))
     def late_or_foreign_answer(self, type_url: str, stale: str) -> None:
-        self.requests.append(Request(type_url=type_url, response_nonce=stale or self.last_nonce[type_url]))
+        # Not as the first request of a type: without names that would be a subscription to everything.
+        if self.last_nonce[type_url]:
+            self.requests.append(Request(type_url=type_url, response_nonce=stale or self.last_nonce[type_url]))
 
     @invariant()
     def at_most_one_response_of_a_type_is_in_flight(self) -> None:

@@ -102,6 +102,14 @@ def test_names_are_synced_when_each_was_told() -> None:
     assert stream.synced(RED)
 
 
+def test_a_name_that_is_known_with_its_version_is_not_awaited_after_a_reconnect() -> None:
+    stream = SubscriberStream({RED: {"a", "b"}}, known={RED: {"a": "v1", "b": ""}})
+    stream.connect()
+    assert not stream.synced(RED)
+    stream.answer(stream.receive(response(b="1")))
+    assert stream.synced(RED)
+
+
 def test_resources_that_nobody_asked_for_are_ignored() -> None:
     stream = SubscriberStream({RED: {"a"}})
     assert set(stream.receive(response(a="1", other="1")).changed) == {"a"}
