@@ -18,6 +18,7 @@ from isthmus_dns.answer import Responder
 from isthmus_dns.apex import ZoneSpec
 from isthmus_dns.cookies import Cookies
 from isthmus_dns.feed import ZoneFollower
+from isthmus_dns.mmsg import BatchedUdpListener, mmsg_available
 from isthmus_dns.ratelimit import RateLimiter
 from isthmus_dns.sketch import HeavyHitters
 from isthmus_dns.subnet import parse_networks
@@ -99,7 +100,8 @@ class Worker:
         with ExitStack() as opened:
             for address in self._spec.listen:
                 datagrams = listening_socket(address, socket.SOCK_DGRAM)
-                udp = UdpListener(datagrams, respond, self.traffic, self._clock, self._limiter, see)
+                kind = BatchedUdpListener if mmsg_available() else UdpListener
+                udp = kind(datagrams, respond, self.traffic, self._clock, self._limiter, see)
                 udp.open(loop)
                 opened.callback(udp.close)
                 stream = listening_socket(address, socket.SOCK_STREAM)

@@ -1,0 +1,123 @@
+"""Both ways to move datagrams keep one contract: every query that earns an answer gets it, at its own address."""
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from isthmus_dns.addresses import Address, claim_addresses, listening_socket
+from isthmus_dns.mmsg import BatchedUdpListener, mmsg_available
+from isthmus_dns.ratelimit import RateLimiter
+from isthmus_dns.traffic import Traffic
+from isthmus_dns.udp import UdpListener
+from support.waiting import eventually
+from unit.nameserver.builders import headless, host, question, responder, service
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.parametrize(
+        "kind",
+        [
+            UdpListener,
+            pytest.param(
+                BatchedUdpListener,
+                marks=pytest.mark.skipif(not mmsg_available(), reason="this system has no recvmmsg; Linux does"),
+            ),
+        ],
+        ids=["one by one", "batched"],
+    ),
+]
+
+HOSTS = [f"127.53.1.{n}" for n in range(1, 6)]
+SERVER = responder(service("shop/web"), headless("shop/db", [host(f"10.0.0.{n}", f"h-{n}") for n in range(70)]))
+
+
+@asynccontextmanager
+async def listening(
+    kind: type[UdpListener], ip: str = "127.53.1.9", limiter: RateLimiter | None = None
+) -> AsyncIterator[tuple[Address, Traffic, list[tuple[str, int]]]]:
+    (address,) = claim_addresses([Address(ip, 0)])
+    traffic = Traffic()
+    seen: list[tuple[str, int]] = []
+    listener = kind(
+        listening_socket(address, socket.SOCK_DGRAM),
+        SERVER.respond,
+        traffic,
+        time.monotonic,
+        limiter,
+        lambda packet, response, client, port, tcp: seen.append((client, port)),
+    )
+    listener.open(asyncio.get_running_loop())
+    try:
+        yield address, traffic, seen
+    finally:
+        listener.close()
+
+
+async def test_many_clients_at_once_get_each_their_own_answers(kind: type[UdpListener]) -> None:
+    async with listening(kind) as (address, traffic, seen):
+        clients = []
+        for ip in HOSTS:
+            client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            client.bind((ip, 0))
+            client.setblocking(False)
+            clients.append(client)
+        expected: dict[int, set[bytes]] = {client.fileno(): set() for client in clients}
+        for number in range(300):
+            client = clients[number % len(clients)]
+            name = ("web.shop.svc", f"n{number}", "db.shop.svc")[number % 3] + ".clusterset.local"
+            packet = question(name, "A", 1232, id=number).to_wire()
+            if number % 7 == 0:
+                packet = b"\0" * (number % 12)  # gets no answer; those after it in the batch still do
+            answer = SERVER.respond(packet)
+            if answer is not None:
+                expected[client.fileno()].add(answer)
+            client.sendto(packet, (address.host, address.port))
+        received: dict[int, set[bytes]] = {client.fileno(): set() for client in clients}
+
+        def all_received() -> bool:
+            for client in clients:
+                try:
+                    while True:
+                        received[client.fileno()].add(client.recv(4096))
+                except BlockingIOError:
+                    continue
+            return received == expected
+
+        await eventually(all_received)
+        assert traffic.udp.requests == 300
+        assert traffic.udp.responses == sum(map(len, expected.values()))
+        assert set(seen) == {client.getsockname() for client in clients}
+        for client in clients:
+            client.close()
+
+
+async def test_ipv6_clients_are_answered(kind: type[UdpListener]) -> None:
+    try:
+        claim_addresses([Address("::1", 0)])
+    except Exception as error:  # noqa: BLE001 - whatever it is, there is no IPv6 here
+        pytest.skip(f"no IPv6 loopback here: {error}")
+    async with listening(kind, "::1") as (address, _, seen):
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as client:
+            client.setblocking(False)
+            client.bind(("::1", 0))
+            query = question("web.shop.svc.clusterset.local").to_wire()
+            client.sendto(query, (address.host, address.port))
+            async with asyncio.timeout(5):
+                assert await asyncio.get_running_loop().sock_recv(client, 4096) == SERVER.respond(query)
+            assert seen == [("::1", client.getsockname()[1])]
+
+
+async def test_the_rate_limit_holds_back_answers(kind: type[UdpListener]) -> None:
+    limiter = RateLimiter(rate=5, slip=2, exempt=())
+    async with listening(kind, limiter=limiter) as (address, traffic, _):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.bind((HOSTS[0], 0))
+            for _ in range(25):
+                client.sendto(question("web.shop.svc.clusterset.local").to_wire(), (address.host, address.port))
+            await eventually(lambda: traffic.udp.requests == 25)
+        assert (limiter.withheld, limiter.slipped) == (10, 10)
+        assert traffic.udp.responses == 15
