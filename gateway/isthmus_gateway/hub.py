@@ -142,14 +142,13 @@ class Hub:
         )
 
     def _tell_cluster(self, cluster: ClusterId) -> None:
-        """Tell Envoy the way to a cluster; without its tunnel when nobody answers there, so that all services move."""
+        """Tell Envoy the way to a cluster; whether it can be gone is found out by Envoy's own probes."""
         known = self.fleet.clusters.get(cluster)
         self._note_reach(cluster)
         if known is None or cluster == self._me:
             self.feed.remove(f"cluster/{cluster}")
             return
-        unreachable = cluster in self.routes.unreachable
-        resources = build_remote(known, self._health_log, unreachable, self.remotes.probe_ms(cluster))
+        resources = build_remote(known, self._health_log, probe_timeout_ms=self.remotes.probe_ms(cluster))
         self.feed.put(f"cluster/{cluster}", resources)
 
     def _note_reach(self, cluster: ClusterId) -> None:
@@ -214,9 +213,8 @@ class Hub:
                 self.remotes.note(about.cluster, verdict.address, verdict.port, verdict.healthy)
                 clusters[about.cluster] = None
         for cluster in clusters:
-            if self.remotes.unreachable(cluster) != (cluster in self.routes.unreachable):
-                # One listener comes or goes, and all services move with it; their own assignments follow.
-                self._tell_cluster(cluster)
+            # Envoy has moved all services already; assignments without the dead cluster save their retries.
+            self._note_reach(cluster)
         with self.offers.publication.change():
             for service in services:
                 self.offers.judge(service)
