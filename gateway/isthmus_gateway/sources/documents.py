@@ -5,12 +5,15 @@ they cost anything, a field that appears twice is seen, and every error can say 
 """
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import msgspec
 import yaml
 
 from isthmus_core.errors import InvalidInput
+
+T = TypeVar("T")
 
 MAX_BYTES = 8 * 1024 * 1024
 MAX_NODES = 1_000_000
@@ -272,3 +275,13 @@ def one_of(node: Node, what: str, allowed: Sequence[str]) -> str:
         mend = f"Did you mean {near[0]!r}?" if near else f"Use one of: {', '.join(allowed)}."
         raise FileError(node.place, f"{what} {text!r} is not known", mend)
     return text
+
+
+def placed(place: Place, parse: Callable[[], T]) -> T:
+    """What `parse` gives; an InvalidInput gets the place."""
+    try:
+        return parse()
+    except FileError:
+        raise
+    except InvalidInput as error:
+        raise FileError(place, error.sentence, error.mend) from error
