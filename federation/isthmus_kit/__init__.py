@@ -1,7 +1,4 @@
-"""Product-free building blocks for asynchronous programs: newest values, backoff, readiness, telemetry, TLS."""
+"""Product-free building blocks for asynchronous programs: newest values, backoff, readiness, telemetry, TLS.
 
-from isthmus_kit.backoff import Backoff
-from isthmus_kit.latest import Latest
-from isthmus_kit.tasks import Owner, PartEnded, own_tasks
-
-__all__ = ["Backoff", "Latest", "Owner", "PartEnded", "own_tasks"]
+Import from the modules. This face is empty on purpose: whoever needs one block must not pay for asyncio or OpenSSL.
+"""

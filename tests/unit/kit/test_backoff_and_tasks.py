@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from isthmus_kit import Backoff, PartEnded, own_tasks
+from isthmus_kit.backoff import Backoff
+from isthmus_kit.tasks import PartEnded, own_tasks
 
 
 @pytest.mark.parametrize(("attempt", "longest"), [(0, 0.05), (1, 0.1), (5, 1.6), (6, 2.0), (7, 2.0), (10**6, 2.0)])

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from isthmus_kit import Latest
+from isthmus_kit.latest import Latest
 
 pytestmark = pytest.mark.anyio
 
