@@ -16,6 +16,7 @@ from integration.controller.world import (
     enrol,
     make_federation,
     settings,
+    soon,
 )
 from isthmus_controller.controller import run_controller
 from isthmus_controller.settings import Listen
@@ -47,15 +48,15 @@ async def test_nothing_is_acknowledged_while_etcd_is_frozen_and_everything_after
         a.introduce()
         a.export(ECHO)
         async with a.running():
-            await eventually(lambda: accepted(a, CAPACITY, "shop/echo") and a.names(IMPORT) == {"shop/echo"})
+            await soon(lambda: accepted(a, CAPACITY, "shop/echo") and a.names(IMPORT) == {"shop/echo"})
             await asyncio.to_thread(etcd.freeze)
             a.export(CART)
             with pytest.raises(AssertionError):
                 await eventually(lambda: accepted(a, EXPORT, "shop/cart"), within=2.0)
             assert a.names(IMPORT) == {"shop/echo"}, "what was known stays"
             await asyncio.to_thread(etcd.thaw)
-            await eventually(lambda: accepted(a, EXPORT, "shop/cart"), within=10)
-            await eventually(lambda: a.names(IMPORT) == {"shop/echo", "shop/cart"})
+            await soon(lambda: accepted(a, EXPORT, "shop/cart"))
+            await soon(lambda: a.names(IMPORT) == {"shop/echo", "shop/cart"})
             assert a.nacked == []
 
 
@@ -71,7 +72,7 @@ async def test_an_etcd_that_is_away_for_longer_than_a_request_loses_and_withdraw
         a.introduce()
         a.export(ECHO)
         async with a.running():
-            await eventually(lambda: a.names(CAPACITY) == {"shop/echo/a"})
+            await soon(lambda: a.names(CAPACITY) == {"shop/echo/a"})
             await asyncio.to_thread(etcd.stop)
             a.export(CART)
             a.capacity(ECHO, ready=1)
@@ -80,13 +81,13 @@ async def test_an_etcd_that_is_away_for_longer_than_a_request_loses_and_withdraw
                 ready = await admin.get("/readyz")
                 return ready["ready"] and "etcd" in ready["warnings"]
 
-            await eventually(named, within=10)
+            await soon(named)
             status, answer = await admin.ask("POST", "/v1/tokens", {"cluster": "c", "locality": "aws/eu/1"})
             assert status == 503 and "etcd" in answer["error"]
             assert (await admin.get("/v1/services"))["services"][0]["service"] == "shop/echo"
             assert a.names(CAPACITY) == {"shop/echo/a"}
             await asyncio.to_thread(etcd.start)
-            await eventually(lambda: a.names(CAPACITY) == {"shop/echo/a", "shop/cart/a"}, within=15)
+            await soon(lambda: a.names(CAPACITY) == {"shop/echo/a", "shop/cart/a"})
             removed = [update for update in a.updates if update.removed]
             assert removed == []
 
@@ -94,7 +95,7 @@ async def test_an_etcd_that_is_away_for_longer_than_a_request_loses_and_withdraw
                 [cluster] = (await admin.get("/v1/clusters"))["clusters"]
                 return bool(cluster["session_held"])
 
-            await eventually(held, within=15)
+            await soon(held)
 
 
 class Replica:
@@ -131,19 +132,47 @@ async def test_a_controller_that_is_killed_comes_back_with_everything_and_gatewa
             for gateway in (a, b):
                 gateway.introduce()
             a.export(ECHO)
-            await eventually(lambda: b.names(CAPACITY) == {"shop/echo/a"})
-            await eventually(lambda: a.names(EXPORT_STATUS) == {"shop/echo"})
+            await soon(lambda: b.names(CAPACITY) == {"shop/echo/a"})
+            await soon(lambda: a.names(EXPORT_STATUS) == {"shop/echo"})
             replica.process.kill()
             a.export(CART)
             assert b.names(CAPACITY) == {"shop/echo/a"}
             await asyncio.to_thread(replica.start)
-            await eventually(lambda: b.names(CAPACITY) == {"shop/echo/a", "shop/cart/a"}, within=20)
+            await soon(lambda: b.names(CAPACITY) == {"shop/echo/a", "shop/cart/a"}, within=20)
             assert [u for gateway in (a, b) for u in gateway.updates if u.removed] == []
             services = (await Admin(federation, replica.admin).get("/v1/services"))["services"]
             assert [s["service"] for s in services] == ["shop/cart", "shop/echo"]
     finally:
         status = await asyncio.to_thread(replica.process.stop)
     assert status == 0, replica.process.output()
+
+
+async def test_a_controller_that_has_not_read_etcd_answers_nobody_instead_of_saying_empty(
+    new_etcd: Callable[..., Etcd], federation_name: str, tmp_path: Path
+) -> None:
+    etcd = new_etcd()
+    federation = make_federation(tmp_path / "controller", federation_name)
+    async with controller(federation, etcd.address) as first:
+        identity = await enrol(federation, first.admin, "a", tmp_path / "a")
+    await asyncio.to_thread(etcd.stop)
+    at = {"grpc": Listen(HOST, free_port(HOST)), "admin": Listen(HOST, free_port(HOST))}
+    stop = asyncio.Event()
+    a = FakeGateway(ClusterId("a"), federation.domain, identity, [str(at["grpc"])])
+    a.introduce()
+    a.export()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(run_controller(settings(federation, etcd.address, **at), stop), name="controller")
+        async with a.running():
+            await soon(lambda: any("has not read the registry yet" in why for why in a.ended))
+            admin = Admin(federation, str(at["admin"]))
+            status, ready = await admin.ask("GET", "/readyz")
+            assert status == 503 and "etcd was not read" in ready["missing"]["registry"]
+            status, answer = await admin.ask("GET", "/v1/services")
+            assert status == 503 and "not read the registry" in answer["error"]
+            assert a.known == {}
+            await asyncio.to_thread(etcd.start)
+            await soon(lambda: a.names(CAPACITY) == {"shop/echo/a"})
+        stop.set()
 
 
 async def test_a_port_in_use_is_one_sentence_before_anything_is_started(federation_name: str, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from isthmus_controller.exports.committer import Committer
 from isthmus_controller.exports.sessions import hold_session
@@ -107,8 +107,8 @@ class _Intake:
             session = self._sessions.pop(key.gateway, None)
             if session is not None:
                 session.cancel()
-                with suppress(asyncio.CancelledError):
-                    await session
+                # Its last write must not come after the deletion.
+                await asyncio.wait({session})
             wishes.append(Wish(key, None))
 
 

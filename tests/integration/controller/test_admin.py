@@ -6,12 +6,11 @@ from typing import Any
 
 import pytest
 
-from integration.controller.world import ANONYMOUS, Admin, FakeGateway, controller, enrol, make_federation
+from integration.controller.world import ANONYMOUS, Admin, FakeGateway, controller, enrol, make_federation, soon
 from isthmus_controller.settings import Addresses
 from isthmus_controller.trust import NewFederation
 from isthmus_core.names import ClusterId
 from support.etcd import Etcd
-from support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -126,7 +125,7 @@ async def test_status_names_everything_and_tells_news_when_there_is_some(
     async with gateway.running():
         gateway.introduce()
         gateway.export()
-        await eventually(lambda: gateway.known.get("type.googleapis.com/isthmus.v1.ExportStatus"))
+        await soon(lambda: gateway.known.get("type.googleapis.com/isthmus.v1.ExportStatus"))
 
         async def told() -> bool:
             status = await admin.get("/v1/status")
@@ -141,7 +140,7 @@ async def test_status_names_everything_and_tells_news_when_there_is_some(
                 and [r["self"] for r in status["replicas"]] == [True]
             )
 
-        await eventually(told)
+        await soon(told)
         [export] = (await admin.get("/v1/exports"))["exports"]
         assert {c["type"]: c["status"] for c in export["conditions"]} == {
             "Valid": True,

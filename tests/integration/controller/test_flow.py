@@ -4,12 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from integration.controller.world import ECHO, Admin, FakeGateway, controller, enrol, make_federation
+from integration.controller.world import ECHO, Admin, FakeGateway, controller, enrol, make_federation, soon
 from isthmus_core.names import ClusterId
 from isthmus_sync import CAPACITY, CLUSTER, EXPORT_STATUS, IMPORT, TRUST_BUNDLE, codec
 from isthmus_sync.proto import isthmus_pb2 as pb
 from support.etcd import Etcd
-from support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -26,18 +25,18 @@ async def test_a_service_exported_in_one_cluster_is_seen_in_another_through_two_
             a.introduce()
             b.introduce()
             a.export()
-            await eventually(lambda: b.names(CAPACITY) == {"shop/echo/a"} and b.names(IMPORT) == {"shop/echo"})
+            await soon(lambda: b.names(CAPACITY) == {"shop/echo/a"} and b.names(IMPORT) == {"shop/echo"})
             assert b.names(TRUST_BUNDLE) == {"roots"}
-            await eventually(lambda: a.names(EXPORT_STATUS) == {"shop/echo"})
+            await soon(lambda: a.names(EXPORT_STATUS) == {"shop/echo"})
             assert b.names(EXPORT_STATUS) == set()
 
             def held() -> bool:
                 cluster = codec.cluster_value(pb.Cluster.FromString(b.body(CLUSTER, "a")))
                 return cluster.session_held and [g.id for g in cluster.gateways] == ["g1"]
 
-            await eventually(held)
+            await soon(held)
             for replica in (one, two):
                 services = (await Admin(federation, replica.admin).get("/v1/services"))["services"]
                 assert [(s["service"], s["ready"], s["total"]) for s in services] == [("shop/echo", 2, 2)]
             a.unexport(ECHO)
-            await eventually(lambda: b.names(CAPACITY) == set() and b.names(IMPORT) == set())
+            await soon(lambda: b.names(CAPACITY) == set() and b.names(IMPORT) == set())

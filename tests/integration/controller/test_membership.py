@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from integration.controller.world import ECHO, Admin, FakeGateway, controller, enrol, make_federation
+from integration.controller.world import ECHO, Admin, FakeGateway, controller, enrol, make_federation, soon
 from isthmus_controller.candidates import Candidate
 from isthmus_controller.housekeeping import Housekeeping
 from isthmus_controller.members import Members
@@ -22,7 +22,6 @@ from isthmus_kit.readiness import Readiness
 from isthmus_kit.tasks import own_tasks
 from isthmus_sync import IMPORT
 from support.etcd import Etcd
-from support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -102,7 +101,7 @@ async def test_an_expired_token_is_refused_and_later_cleaned_away(
     async with own_tasks() as owner:
         owner.start("view", view.run())
         owner.start("housekeeping", Housekeeping(client, view, own, every=0.05, now_ms=clock.ms).run())
-        await eventually(lambda: view.synced and not view.held(keys.prefix(TokenKey)))
+        await soon(lambda: view.synced and not view.held(keys.prefix(TokenKey)))
     with pytest.raises(Refused, match="has expired"):
         await members.enrol(token.text, request())
 
@@ -156,11 +155,11 @@ async def test_removing_a_cluster_takes_everything_it_offered_and_ends_its_strea
             a.introduce()
             b.introduce()
             a.export()
-            await eventually(lambda: b.names(IMPORT) == {"shop/echo"})
+            await soon(lambda: b.names(IMPORT) == {"shop/echo"})
             status, removed = await admin.ask("DELETE", "/v1/clusters/a")
             assert status == 200 and removed["exports"] == 1
-            await eventually(lambda: b.names(IMPORT) == set())
-            await eventually(lambda: any("PERMISSION_DENIED" in why and "not registered" in why for why in a.ended))
+            await soon(lambda: b.names(IMPORT) == set())
+            await soon(lambda: any("PERMISSION_DENIED" in why and "not registered" in why for why in a.ended))
             assert await client.get(keys.path(ClusterKey(ClusterId("a")))) is None
             left = (await client.range(keys.root)).items
             assert [kv.key for kv in left if kv.key.endswith("/a") or "/a/" in kv.key] == []
@@ -181,4 +180,4 @@ async def test_what_an_interrupted_removal_left_behind_is_cleaned_up_by_the_lead
         return await client.get(orphan) is None
 
     async with controller(federation, etcd.address):
-        await eventually(swept)
+        await soon(swept)

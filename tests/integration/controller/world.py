@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,11 @@ from isthmus_sync import (
     publish,
     subscribe,
 )
+from support.waiting import eventually
 
 HOST = "127.52.0.1"
+soon = partial(eventually, within=20.0)
+"""Everything here happens within milliseconds, but not beside somebody who keeps all processors busy."""
 ECHO = ServiceName("shop", "echo")
 ZONE = Locality("aws", "eu-west-1", "a")
 HTTP = ServicePort("http", 80, app_protocol=AppProtocol.HTTP)
