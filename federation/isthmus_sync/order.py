@@ -24,12 +24,15 @@ class Order(msgspec.Struct, frozen=True):
     `additions`: a type is sent after the unsent changes of all types before it: what is referred to comes first.
     `removals`: a removal waits until everything of the types before it is acknowledged: who refers goes first.
     `repeats`: names of another type that the peer must be sent again after it got this resource, even when unchanged.
+    `expected`: types that every peer of this kind subscribes to; nothing is removed before it did, or a peer that comes
+    back would lose what its referrers, whose subscription is still on its way, use.
     `isolate`: the peer cannot say which resources of a response it refused; find out by sending halves.
     """
 
     additions: tuple[str, ...]
     removals: tuple[str, ...]
     repeats: Mapping[str, tuple[str, Callable[[str, bytes], str]]] = {}
+    expected: tuple[str, ...] = ()
     isolate: bool = False
 
 
@@ -45,6 +48,7 @@ ENVOY = Order(
     additions=(SECRETS, CLUSTERS, ENDPOINTS, LISTENERS, ROUTES),
     removals=(LISTENERS, ROUTES, CLUSTERS, ENDPOINTS, SECRETS),
     repeats={CLUSTERS: (ENDPOINTS, endpoints_of)},
+    expected=(CLUSTERS, LISTENERS),
     isolate=True,
 )
 _FEDERATION = (

@@ -28,6 +28,7 @@ class PublisherStream:
         self._sequence = (*listed, *(type_url for type_url in caches if type_url not in listed))
         self._earlier = {type_url: _before(type_url, self._order.additions, caches) for type_url in caches}
         self._referrers = {type_url: _before(type_url, self._order.removals, caches) for type_url in caches}
+        self._expected = [type_url for type_url in self._order.expected if type_url in caches]
         self._round = 0
         self._nonce = 0
 
@@ -53,10 +54,11 @@ class PublisherStream:
         stream = self._types[type_url]
         earlier = (self._types[other].unsent_since for other in self._earlier[type_url])
         referrers = (self._types[other].unsettled_since for other in self._referrers[type_url])
+        complete = all(self._types[other].started for other in self._expected)
         payload = stream.take(
             nonce=str(self._nonce + 1),
             additions_before=min(earlier, default=NEVER),
-            removals_before=min(referrers, default=NEVER),
+            removals_before=min(referrers, default=NEVER) if complete else 0,
             current=self._round,
         )
         if payload is None:

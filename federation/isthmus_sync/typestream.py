@@ -217,6 +217,11 @@ class TypeStream:
         return resource.version if resource is not None else _ANONYMOUS
 
     @property
+    def started(self) -> bool:
+        """Whether the peer has spoken about this type on this stream."""
+        return self._started
+
+    @property
     def unsent_since(self) -> float:
         """The round of the oldest addition that was not sent yet."""
         return next(iter(self._due.values()), NEVER) if self._cache.synced else NEVER

@@ -130,6 +130,8 @@ class Agent(RuleBasedStateMachine):
         self.requests: deque[Request] = deque(self.envoy.connect())
         self.responses: deque[bytes] = deque()
         self.refused.clear()
+        # A break between a changed cluster and its endpoints: it warms up until Envoy's initial_fetch_timeout.
+        self.envoy.warming.clear()
 
     @rule(name=NAMES, bad=st.sampled_from([False, False, False, True]))
     def cluster_changes(self, name: str, bad: bool) -> None:
@@ -178,6 +180,8 @@ class Agent(RuleBasedStateMachine):
     def envoy_reads(self) -> None:
         response = Response.FromString(self.responses.popleft())
         answers = self.envoy.read(response)
+        for name in response.removed_resources:
+            self.refused.pop((response.type_url, name), None)  # what is created anew may be sent anew
         alone = len(response.resources) == 1
         for resource in response.resources if alone else ():
             key = (response.type_url, resource.name)

@@ -81,6 +81,17 @@ def test_removals_go_listeners_routes_clusters_endpoints_each_after_the_ack_befo
     assert order == [(LISTENERS, "front"), (ROUTES, "route"), (CLUSTERS, "web"), (ENDPOINTS, "web-endpoints")]
 
 
+def test_who_comes_back_loses_no_cluster_before_its_listeners_are_known() -> None:
+    play = envoy()
+    play.remove("web", type_url=CLUSTERS)
+    play.reconnect()
+    play.says(CLUSTERS, has={"web": "1"})
+    assert not any(gone(response) for response in play.hears())
+    play.says(LISTENERS, has={"front": "1"})
+    listeners = play.hears_one()
+    assert listeners.type_url == LISTENERS and gone(listeners) == {"front"}
+
+
 def test_additions_go_clusters_endpoints_listeners_routes() -> None:
     play = Play(ENVOY, (ROUTES, LISTENERS, ENDPOINTS, CLUSTERS))
     put_cluster(play, "web", "web", "1")
