@@ -99,7 +99,9 @@ def answer_question(query: Query, zone: Zone, now: int, features: Features) -> S
         )
     long = zone.long.get(key)
     if long is not None:
-        return Sections(wire.NOERROR, True, long.answers, long.answer, b"", long.helpers, long.helper)
+        return Sections(
+            wire.NOERROR, answers=long.answers, answer=long.answer, helpers=long.helpers, helper=long.helper
+        )
     if query.qtype == wire.ANY and _owns_records(zone, name):
         return Sections(
             wire.NOERROR, answers=1, answer=wire.record(wire.NAME_POINTER, wire.HINFO, _ANY_TTL, _ANY_RDATA)

@@ -104,8 +104,8 @@ def questions(zone: dns.zone.Zone) -> set[dns.name.Name]:
     return found
 
 
-@settings(max_examples=20, deadline=None)
-@given(st.lists(services, max_size=4, unique_by=lambda one: (one.namespace, one.name)))
+@settings(max_examples=12, deadline=None)
+@given(st.lists(services, max_size=3, unique_by=lambda one: (one.namespace, one.name)))
 def test_every_answer_is_what_dnspython_would_render(zone: list[pb.ZoneService]) -> None:
     server, model = responder(*zone), rendered(zone)
 
@@ -206,3 +206,32 @@ def test_case_of_letters_changes_nothing_but_the_question(seed: bytes, coins: in
     assert odd is not None
     assert odd[12:end] == bytes(cased[12:end])
     assert odd[:12] + plain[12:end] + odd[end:] == plain
+
+
+@settings(max_examples=300, deadline=None)
+@given(mutated(), st.booleans(), st.booleans())
+def test_the_fast_way_and_the_slow_way_agree(packet: bytes, tcp: bool, synced: bool) -> None:
+    server = SERVER if synced else UNSYNCED
+    for _ in range(2):  # the slow way teaches the fast one
+        assert server.respond(packet, tcp, "192.0.2.1") == server.respond_slowly(packet, tcp, "192.0.2.1")
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.sampled_from(
+        ["web.shop.svc", "db.shop.svc", "_http._tcp.db.shop.svc", "shop.svc", "nope", "_why", "east.db.shop.svc"]
+    ),
+    st.integers(0, 65535),
+    st.integers(0, 65535),
+    st.booleans(),
+    st.booleans(),
+)
+def test_both_ways_agree_on_every_type_and_size(name: str, rtype: int, size: int, do: bool, tcp: bool) -> None:
+    for kind in (rtype, rtype % 70, 33, 1):
+        query = dns.message.make_query(
+            f"{name}.clusterset.local", "A", use_edns=0, payload=size, want_dnssec=do
+        ).to_wire()
+        end = query.index(b"\0", 12)
+        packet = query[: end + 1] + kind.to_bytes(2, "big") + query[end + 3 :]
+        for _ in range(2):
+            assert SERVER.respond(packet, tcp, "192.0.2.1") == SERVER.respond_slowly(packet, tcp, "192.0.2.1")
