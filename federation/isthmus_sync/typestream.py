@@ -125,8 +125,7 @@ class TypeStream:
         self._in_flight = None
         # NACK means that error_detail is present, never that a version differs (xds_protocol, "ACK/NACK").
         if not request.HasField("error_detail"):
-            for name in flight.sent:
-                self._rejected.pop(name, None)
+            self._accept(flight.sent)
             return Acked(self._cache.type_url, flight.sent, flight.removed)
         message = request.error_detail.message
         reasons = _reasons(request, flight)
@@ -136,6 +135,7 @@ class TypeStream:
         if not by_name:
             reasons = dict.fromkeys(flight.sent, message)
         self._reject(flight, reasons, by_name=by_name)
+        self._accept({name: version for name, version in flight.sent.items() if name not in reasons})
         return Nacked(
             type_url=self._cache.type_url,
             rejected={name: Rejection(flight.sent.get(name, ""), reason) for name, reason in reasons.items()},
@@ -145,14 +145,18 @@ class TypeStream:
             message=message,
         )
 
+    def _accept(self, versions: Mapping[str, str]) -> None:
+        """A version that was refused once, asked for again, and taken this time."""
+        for name, version in versions.items():
+            if self._rejected.get(name) == version:
+                del self._rejected[name]
+
     def _reject(self, flight: InFlight, reasons: Iterable[str], *, by_name: bool) -> None:
         """Remember refused versions, so that they are not sent again until the bytes change."""
         for name, version in flight.sent.items():
-            if name not in reasons:
-                self._rejected.pop(name, None)
+            # A name with another version was unsubscribed meanwhile.
+            if name not in reasons or self._sent.get(name) != version:
                 continue
-            if self._sent.get(name) != version:
-                continue  # unsubscribed meanwhile
             self._rejected[name] = version
             if by_name:
                 # It holds what it held. Without names we cannot know: Envoy may have applied a part of the response,

@@ -350,6 +350,31 @@ def test_going_back_after_a_nack_without_names_is_sent_because_it_may_have_been_
     assert told(play.hears_one()) == {"a": "1"}
 
 
+def test_a_refused_version_stays_refused_after_another_one_was_accepted() -> None:
+    play = Play()
+    play.put(a="bad")
+    play.says(subscribe=["*"])
+    play.nacks(play.hears_one(), a="no")
+    play.put(a="good")
+    play.acks(play.hears_one())
+    play.put(a="bad")
+    assert play.hears_nothing()
+
+
+def test_a_version_that_was_taken_at_the_second_try_is_refused_no_more() -> None:
+    play = Play()
+    play.put(a="odd")
+    play.says(subscribe=["a"])
+    play.nacks(play.hears_one(), a="not now")
+    play.says(subscribe=["a"])
+    play.acks(play.hears_one())
+    for version in ("even", "odd"):
+        play.put(a=version)
+        response = play.hears_one()
+        assert told(response) == {"a": version}
+        play.acks(response)
+
+
 def test_the_removal_of_a_refused_resource_is_announced() -> None:
     play = Play()
     play.put(a="bad")
