@@ -1,5 +1,7 @@
 """A controller without etcd for the gateway's tests: real streams, real mutual TLS, its registry is a dictionary."""
 
+import isthmus_kit.tls13  # isort: skip  # noqa: F401 - before gRPC
+
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
