@@ -2,6 +2,7 @@
 
   http_load.py open   ADDRESS PORT RATE SECONDS [METHOD]   sends on schedule, whatever comes back; every request listed
   http_load.py closed ADDRESS PORT CONNECTIONS SECONDS     each connection sends after its answer came; a summary
+  http_load.py turns  SECONDS ADDRESS PORT ...             one connection to each, asked in turns; the median of each
 
 A request of the open load has the time it was due, the time its answer was complete (CLOCK_MONOTONIC, seconds) and the
 answer's body, or what went wrong.
@@ -11,6 +12,7 @@ import asyncio
 import json
 import sys
 import time
+from collections.abc import Coroutine
 from typing import cast
 
 GIVE_UP_S = 10.0
@@ -128,11 +130,33 @@ async def closed_load(address: str, port: int, connections: int, seconds: float)
     }
 
 
+async def turns(seconds: float, targets: list[tuple[str, int]]) -> dict[str, object]:
+    """Request by request in turns, so that whatever else happens on the machine happens to all of them."""
+    loop = asyncio.get_running_loop()
+    connections = [(await loop.create_connection(Connection, *target))[1] for target in targets]
+    latencies: list[list[float]] = [[] for _ in targets]
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        for (address, _), connection, found in zip(targets, connections, latencies, strict=True):
+            sent = time.monotonic()
+            outcome = await connection.send(f"GET / HTTP/1.1\r\nhost: {address}\r\n\r\n".encode())
+            found.append(time.monotonic() - sent)
+            assert not outcome.startswith(("status", "closed")), outcome
+    for connection in connections:
+        connection.transport.close()
+    return {"p50_us": [sorted(found)[len(found) // 2] * 1e6 for found in latencies]}
+
+
 def main() -> None:
     import uvloop
 
     kind, address, port, *rest = sys.argv[1:]
-    if kind == "open":
+    load: Coroutine[object, object, dict[str, object]]
+    if kind == "turns":
+        words = [port, *rest]
+        targets = [(words[at], int(words[at + 1])) for at in range(0, len(words), 2)]
+        load = turns(float(address), targets)
+    elif kind == "open":
         load = open_load(address, int(port), float(rest[0]), float(rest[1]), rest[2] if len(rest) > 2 else "GET")
     else:
         load = closed_load(address, int(port), int(rest[0]), float(rest[1]))

@@ -43,7 +43,8 @@ def active_checks(
 
 def gateway_checks(cluster_host: str, timeout_ms: int, health_log: str) -> list[health_check_pb2.HealthCheck]:
     """The probe of a remote cluster's gateways: a GET through the same mutual TLS that the tunnels use."""
-    check = HealthCheck(CheckKind.HTTP, HEALTH_PATH, cluster_host, interval_ms=100, timeout_ms=timeout_ms)
+    # Two in a row: this verdict moves every service at once, and a machine may well stall for longer than one probe.
+    check = HealthCheck(CheckKind.HTTP, HEALTH_PATH, cluster_host, timeout_ms=timeout_ms, unhealthy_threshold=2)
     message = _timing(check, health_log, 1)
     message.http_health_check.path = check.path
     message.http_health_check.host = check.host

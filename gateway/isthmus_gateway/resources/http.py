@@ -97,14 +97,14 @@ def _route(cluster: str, retry_on: str, sticky: bool, methods: str = "") -> Rout
 
 
 def _retries(retry_on: str) -> RetryPolicy:
-    """Two attempts in a tier (another host of it, where there is one), then the next tier."""
+    """Every retry leaves the tier that has just failed; after the last tier the first has its turn again."""
     return RetryPolicy(
         retry_on=retry_on,
         num_retries=number(RETRIES),
-        retry_back_off=RetryPolicy.RetryBackOff(base_interval=milliseconds(1), max_interval=milliseconds(20)),
+        retry_back_off=RetryPolicy.RetryBackOff(base_interval=milliseconds(5), max_interval=milliseconds(100)),
         retry_priority=RetryPolicy.RetryPriority(
             name="envoy.retry_priorities.previous_priorities",
-            typed_config=packed(PreviousPrioritiesConfig(update_frequency=2)),
+            typed_config=packed(PreviousPrioritiesConfig(update_frequency=1)),
         ),
         retry_host_predicate=[
             RetryPolicy.RetryHostPredicate(

@@ -106,8 +106,8 @@ def _local(local: LocalService, port: ServicePort, health_log: str) -> Cluster:
         health_checks=active_checks(local.service, port, local.health_check, health_log, unused_factor=1),
         close_connections_on_host_health_failure=True,
         ignore_health_on_host_removal=True,
-        # All endpoints sick: refuse at once, the caller's gateway has other tiers.
-        common_lb_config=balancing(panic_percent=0.0, wait_for_first_check=True),
+        # When all look sick, try: callers with other tiers hear of the lost capacity and stay away by themselves.
+        common_lb_config=balancing(panic_percent=1.0, wait_for_first_check=True),
     )
     if port.app_protocol.is_http:  # for the checks only: traffic comes through as bytes
         message.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(packed(upstream_http(port.app_protocol)))

@@ -17,7 +17,6 @@ from isthmus_gateway.resources.encode import Resources, ads, encoded, millisecon
 from isthmus_gateway.resources.transport import to_gateway
 
 PROBE_TIMEOUT_MS = 250
-PING_MS = 200
 IDLE_MS = 3_600_000
 
 
@@ -71,7 +70,7 @@ def _gateways(name: str, cluster: Cluster, health_log: str, probe_timeout_ms: in
         health_checks=gateway_checks(host, probe_timeout_ms, health_log),
         ignore_health_on_host_removal=True,
         transport_socket=to_gateway(host, names.peer_secret(cluster.id)),
-        typed_extension_protocol_options={HTTP_OPTIONS: packed(_http2(probe_timeout_ms))},
+        typed_extension_protocol_options={HTTP_OPTIONS: packed(_http2())},
         # Spare streams: a fresh tunnel costs a round trip that the client does not have to wait for.
         preconnect_policy=EnvoyCluster.PreconnectPolicy(per_upstream_preconnect_ratio=DoubleValue(value=1.5)),
         # With no healthy gateway fail at once instead of trying the dead: the services have other tiers.
@@ -79,16 +78,14 @@ def _gateways(name: str, cluster: Cluster, health_log: str, probe_timeout_ms: in
     )
 
 
-def _http2(timeout_ms: int) -> HttpProtocolOptions:
-    """A failed probe only keeps new streams away. Pings close the connection, which sets the old ones free to be
-    retried: a frozen gateway's kernel still acknowledges everything that is sent."""
+def _http2() -> HttpProtocolOptions:
+    """A failed probe only keeps new streams away. Pings close the connection, which sets the old ones free: a frozen
+    gateway's kernel still acknowledges everything that is sent. They are patient, for they end what only stutters."""
     return HttpProtocolOptions(
         explicit_http_config=HttpProtocolOptions.ExplicitHttpConfig(
             http2_protocol_options=Http2ProtocolOptions(
                 allow_connect=True,
-                connection_keepalive=KeepaliveSettings(
-                    interval=milliseconds(PING_MS), timeout=milliseconds(timeout_ms)
-                ),
+                connection_keepalive=KeepaliveSettings(interval=milliseconds(500), timeout=milliseconds(2_000)),
             )
         )
     )
