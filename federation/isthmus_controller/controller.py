@@ -52,6 +52,7 @@ async def run_controller(
 
     Raises InvalidInput for what a person must mend: no federation in the folder, a port in use, a wrong password.
     """
+    settings.check()
     trust = TrustAuthority.load(settings.data_dir)
     make_folder(settings.data_dir)
     # Ports first: a port in use is told before an etcd is started.

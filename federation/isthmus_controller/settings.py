@@ -4,6 +4,8 @@ from pathlib import Path
 
 import msgspec
 
+from isthmus_core.errors import InvalidInput
+
 
 class Listen(msgspec.Struct, frozen=True):
     """Where to listen; port 0 lets the system choose."""
@@ -13,6 +15,9 @@ class Listen(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+WILDCARDS = frozenset({"0.0.0.0", "::", ""})
 
 
 class EtcdSettings(msgspec.Struct, frozen=True):
@@ -44,6 +49,18 @@ class ControllerSettings(msgspec.Struct, frozen=True, kw_only=True):
     session_ttl_seconds: int = 5
     """A gateway that is silent for longer is shown as not connected; nothing of what it offered is withdrawn."""
     log_level: str = "info"
+
+    def check(self) -> None:
+        """Raise InvalidInput where others would be sent to an address that is none."""
+        for listen, advertised, flag in (
+            (self.grpc, self.advertise_grpc, "--advertise-grpc"),
+            (self.admin, self.advertise_admin, "--advertise"),
+        ):
+            if listen.host in WILDCARDS and not advertised:
+                raise InvalidInput(
+                    f"the controller listens on every address ({listen}), and clusters cannot be sent there",
+                    f"Say with {flag} HOST:PORT under which address they reach it.",
+                )
 
 
 class Addresses(msgspec.Struct, frozen=True):
