@@ -40,7 +40,7 @@ class Source(msgspec.Struct, frozen=True):
 
 
 class Service(msgspec.Struct, frozen=True):
-    """All that the zone says about one service; `owner` is `<svc>.<ns>.svc` in wire form."""
+    """All that the zone says about one service, in the order it came; `owner` is `<svc>.<ns>.svc` in wire form."""
 
     owner: bytes
     headless: bool
@@ -62,7 +62,7 @@ def read_service(name: str, body: bytes) -> Service:
     return Service(
         owner=_label(message.name) + _label(message.namespace) + b"\3svc",
         headless=headless,
-        addresses=tuple(read_address(ip) for ip in message.ips),
+        addresses=_addresses(message),
         ports=_ports(message.ports),
         hosts=tuple(_host(host) for host in message.hosts) if headless else (),
         sources=tuple(Source(s.cluster, s.rule, s.observed_at_ms, s.stale) for s in message.provenance),
@@ -73,6 +73,13 @@ def service_owner(name: str) -> bytes:
     """The owner of the service with this resource name, for removals."""
     namespace, _, service = name.partition("/")
     return _label(service) + _label(namespace) + b"\3svc"
+
+
+def _addresses(message: pb.ZoneService) -> tuple[bytes, ...]:
+    """The VIPs; without any, the endpoints that the gateway chose for clients outside of the mesh."""
+    if message.ips or message.type == pb.HEADLESS:
+        return tuple(read_address(ip) for ip in message.ips)
+    return tuple(dict.fromkeys(read_address(host.address) for host in message.hosts))
 
 
 def _label(text: str) -> bytes:
