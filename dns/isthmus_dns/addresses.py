@@ -8,7 +8,6 @@ from collections.abc import Iterable
 import msgspec
 
 from isthmus_core.errors import InvalidInput
-from isthmus_kit.web import unusable_address
 
 _RECEIVE_BUFFER = 4 * 1024 * 1024
 
@@ -96,5 +95,8 @@ def _bound(address: Address, kind: socket.SocketKind, share: bool) -> socket.soc
         sock.setblocking(False)
     except OSError as error:
         sock.close()
+        # Imported here: a worker has no web server, and should not carry one.
+        from isthmus_kit.web import unusable_address
+
         raise unusable_address(str(address), error) from error
     return sock

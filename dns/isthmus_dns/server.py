@@ -15,11 +15,12 @@ from isthmus_core.errors import InvalidInput
 from isthmus_dns.addresses import Address, claim_addresses, parse_address
 from isthmus_dns.apex import ZoneSpec
 from isthmus_dns.feed import check_feed_path
+from isthmus_dns.metrics import metrics
 from isthmus_dns.sketch import merge_top
 from isthmus_dns.subnet import parse_networks
 from isthmus_dns.supervisor import Supervisor
 from isthmus_dns.tcp import TcpLimits
-from isthmus_dns.traffic import Report, metrics
+from isthmus_dns.traffic import Report
 from isthmus_dns.worker import Worker, WorkerSpec
 from isthmus_dns.zone import Zone
 from isthmus_kit.readiness import Readiness
