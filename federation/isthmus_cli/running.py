@@ -1,10 +1,15 @@
 """Run a long-lived process until a signal asks it to stop, and show its errors as one sentence."""
 
 import asyncio
+import os
 import signal
 from collections.abc import Awaitable, Callable
 
 from isthmus_core.errors import IsthmusError
+
+# gRPC writes lines of its own to standard error (a peer that went away, a handshake that failed); the same things are
+# in our logs, with their fields. It reads the variable when it is imported, which is later.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
 def run_until_signal(start: Callable[[asyncio.Event], Awaitable[None]]) -> None:

@@ -1,6 +1,7 @@
 """Open what a controller listens on: gRPC with mutual TLS for gateways, HTTPS for admins and joiners."""
 
 import errno
+import random
 import socket
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -9,6 +10,7 @@ from ssl import SSLContext
 import grpc
 
 from isthmus_controller.settings import Listen
+from isthmus_core.errors import InvalidInput
 from isthmus_kit.pki import IdentitySource
 from isthmus_kit.tls import grpc_server_credentials, replace_identity
 from isthmus_kit.web import unusable_address
@@ -20,6 +22,21 @@ _GRACE = 0.3
 
 def settled(listen: Listen) -> Listen:
     """The same address with a port that is free now in place of 0; raises InvalidInput when it cannot be used."""
+    if listen.port:
+        return Listen(listen.host, _probe(listen))
+    for _ in range(100):
+        # Below the range that the system gives to outgoing connections (ip(7), ip_local_port_range): a port from
+        # there could be somebody's again before we listen on it.
+        try:
+            return Listen(listen.host, _probe(Listen(listen.host, random.randrange(20_000, 32_000))))
+        except InvalidInput as error:
+            if "in use" not in error.sentence:
+                raise
+    return Listen(listen.host, _probe(listen))
+
+
+def _probe(listen: Listen) -> int:
+    """The port that was bound for a moment; raises InvalidInput."""
     family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
     with socket.socket(family) as probe:
         # As the servers themselves do: connections that are just ending must not keep the port from us.
@@ -30,7 +47,8 @@ def settled(listen: Listen) -> Listen:
             raise unusable_address(str(listen), OSError(errno.EADDRNOTAVAIL, "unknown host")) from error
         except OSError as error:
             raise unusable_address(str(listen), error) from error
-        return Listen(listen.host, probe.getsockname()[1])
+        port: int = probe.getsockname()[1]
+        return port
 
 
 @asynccontextmanager
@@ -38,7 +56,7 @@ async def serving_grpc(
     handlers: Iterable[grpc.GenericRpcHandler], listen: Listen, identity: IdentitySource
 ) -> AsyncIterator[None]:
     """Serve `handlers` while the block runs; every client must show a certificate of the federation."""
-    server = new_server(handlers)
+    server = new_server(handlers, vigilant=True)
     try:
         server.add_secure_port(str(listen), grpc_server_credentials(lambda: identity.value))
     except RuntimeError as error:

@@ -66,8 +66,16 @@ class Shell:
         raise AssertionError(f"the shell ended: {''.join(lines)}")
 
     def close(self) -> None:
-        """End bash and everything that it started."""
-        subprocess.run(["pkill", "-KILL", "-s", str(self._bash.pid)], check=False)
+        """End bash and everything that it started: politely first, so that gateways end their Envoys."""
+        session = ["-s", str(self._bash.pid)]
+        subprocess.run(["pkill", "-TERM", *session], check=False)
+        end = time.monotonic() + 15
+        while (
+            time.monotonic() < end
+            and subprocess.run(["pgrep", *session, "-f", "isthmus"], capture_output=True, check=False).returncode == 0
+        ):
+            time.sleep(0.1)
+        subprocess.run(["pkill", "-KILL", *session], check=False)
         assert self._bash.stdin is not None
         assert self._bash.stdout is not None
         self._bash.stdin.close()
