@@ -1,7 +1,6 @@
 """Keep what gateways are told: caches that all share, and one of its own for each cluster's export status."""
 
 from collections.abc import Iterable
-from contextlib import ExitStack
 
 from isthmus_controller.registry import Published
 from isthmus_core.names import ClusterId
@@ -10,49 +9,60 @@ from isthmus_sync import CAPACITY, CLUSTER, EXPORT_STATUS, FEDERATION, IMPORT, T
 _SHARED = (TRUST_BUNDLE, CLUSTER, IMPORT, CAPACITY)
 
 
+class _Feed(Publication):
+    """One cluster's publication over caches that it shares: whoever changed them says so to each, in a moment."""
+
+    def wake(self) -> None:
+        """The caches changed."""
+        self.changes += 1
+        for wake in self._wakes:
+            wake.set()
+
+
 class Feeds:
     """One publication a cluster over the same caches: each resource is serialised once, whoever reads it."""
 
     def __init__(self) -> None:
         self.shared = {type_url: ResourceCache(type_url) for type_url in _SHARED}
         self._statuses: dict[ClusterId, ResourceCache] = {}
-        self._publications: dict[ClusterId, Publication] = {}
+        self._feeds: dict[ClusterId, _Feed] = {}
         self._synced = False
 
     def of(self, cluster: ClusterId) -> Publication:
         """What the gateways of one cluster are told."""
-        if cluster not in self._publications:
+        if cluster not in self._feeds:
             caches = [*self.shared.values(), self._status(cluster)]
-            self._publications[cluster] = Publication(caches, order=FEDERATION)
-        return self._publications[cluster]
+            self._feeds[cluster] = _Feed(caches, order=FEDERATION)
+        return self._feeds[cluster]
 
     def tell(self, published: Iterable[Published]) -> None:
         """Make changes that belong together; every stream sees all of them at once."""
-        with ExitStack() as stack:
-            for publication in self._publications.values():
-                stack.enter_context(publication.change())
-            for resource in published:
-                cache = self._cache_of(resource)
-                if resource.body is None:
-                    cache.remove(resource.name)
-                else:
-                    cache.put(resource.name, resource.body)
+        everybody, owners = False, set()
+        for resource in published:
+            cache = self._cache_of(resource)
+            changed = cache.remove(resource.name) if resource.body is None else cache.put(resource.name, resource.body)
+            if changed and resource.audience is None:
+                everybody = True
+            elif changed and resource.audience is not None:
+                owners.add(resource.audience)
+        for cluster, feed in self._feeds.items():
+            if everybody or cluster in owners:
+                feed.wake()
 
     def mark_synced(self) -> None:
         """From now on streams are answered: before the first full read nobody is, an empty answer would be a lie."""
         if self._synced:
             return
         self._synced = True
-        with ExitStack() as stack:
-            for publication in self._publications.values():
-                stack.enter_context(publication.change())
-            for cache in (*self.shared.values(), *self._statuses.values()):
-                cache.mark_synced()
+        for cache in (*self.shared.values(), *self._statuses.values()):
+            cache.mark_synced()
+        for feed in self._feeds.values():
+            feed.wake()
 
     def forget(self, cluster: ClusterId) -> None:
         """A cluster is no member any more; its streams are being closed."""
         self._statuses.pop(cluster, None)
-        self._publications.pop(cluster, None)
+        self._feeds.pop(cluster, None)
 
     def sizes(self) -> dict[str, int]:
         """How many resources of each shared type there are."""

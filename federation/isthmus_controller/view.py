@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, suppress
 
 from isthmus_controller.feeds import Feeds
 from isthmus_controller.registry import Registry
-from isthmus_controller.store import Batch, EtcdClient, Follower, Held, Keys
+from isthmus_controller.store import Batch, ElectionKey, EtcdClient, Follower, Held, Keys, TokenKey
 from isthmus_core.errors import Refused, Unavailable
 from isthmus_core.names import ClusterId
 from isthmus_kit.latest import Latest
@@ -33,6 +33,9 @@ class View:
         self._follower = Follower(client, keys.root, self._deliver)
         self._synced = asyncio.Event()
         self._removals: dict[ClusterId, asyncio.Event] = {}
+        # Tokens and candidates: few beside the registry's own keys, and looked through every second.
+        self._beside: dict[str, Held] = {}
+        self._beside_prefixes = (keys.prefix(TokenKey), keys.prefix(ElectionKey))
 
     @property
     def revision(self) -> int:
@@ -50,7 +53,7 @@ class View:
 
     def held(self, prefix: str) -> dict[str, Held]:
         """The keys below a prefix that the registry itself does not read: tokens, candidates."""
-        return {key: held for key, held in self._follower.held.items() if key.startswith(prefix)}
+        return {key: held for key, held in self._beside.items() if key.startswith(prefix)}
 
     async def reached(self, revision: int) -> None:
         """Wait until our own write is in the view, at most two seconds: whoever asked sees it in the next answer."""
@@ -101,6 +104,7 @@ class View:
     def _deliver(self, batch: Batch) -> None:
         before = self.registry.clusters.keys() | set()
         published = self.registry.apply(batch.changes)
+        self._keep_beside(batch)
         self.feeds.tell(published)
         for cluster in before - self.registry.clusters.keys():
             if not self.registry.is_registered(cluster):
@@ -112,6 +116,15 @@ class View:
         )
         self._observe(batch)
         self.changed.publish(batch.revision)
+
+    def _keep_beside(self, batch: Batch) -> None:
+        for change in batch.changes:
+            if not change.key.startswith(self._beside_prefixes):
+                continue
+            if change.value is None:
+                self._beside.pop(change.key, None)
+            else:
+                self._beside[change.key] = Held(change.value, change.mod_revision, change.create_revision)
 
 
 def _no_member(cluster: ClusterId) -> Refused:

@@ -19,3 +19,9 @@ class Unidentified(Refused):
     """The caller showed no client certificate."""
 
     status = 401
+
+
+class TooLarge(InvalidInput):
+    """The request has more bytes than any that makes sense."""
+
+    status = 413

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 from aiohttp import web
 
-from isthmus_controller.admin.errors import NotFound, Taken, Unidentified
+from isthmus_controller.admin.errors import NotFound, Taken, TooLarge, Unidentified
 from isthmus_controller.admin.openapi import openapi
 from isthmus_controller.admin.routes import Ask, Query, Route
 from isthmus_core.errors import InvalidInput, Refused
@@ -30,10 +30,11 @@ async def statuses(request: web.Request, handler: WebHandler) -> web.StreamRespo
     """Errors that have a status of their own; the others are left to the web kit."""
     try:
         return await handler(request)
-    except (NotFound, Taken, Unidentified) as error:
+    except (NotFound, Taken, TooLarge, Unidentified) as error:
         return json_response({"error": error.sentence, "mend": error.mend}, error.status)
     except web.HTTPRequestEntityTooLarge:
-        raise InvalidInput(f"the request is larger than {MAX_BODY} bytes") from None
+        large = _too_large()
+        return json_response({"error": large.sentence, "mend": large.mend}, large.status)
     except web.HTTPNotFound:
         return json_response({"error": f"there is no {request.path}", "mend": "See /openapi.json."}, 404)
     except web.HTTPMethodNotAllowed as error:
@@ -79,8 +80,12 @@ def _handler(route: Route, domain: str) -> WebHandler:
 async def _read(request: web.Request) -> bytes:
     body = await request.read() if (request.content_length or 0) <= MAX_BODY else None
     if body is None or len(body) > MAX_BODY:
-        raise InvalidInput(f"the request is larger than {MAX_BODY} bytes")
+        raise _too_large()
     return body
+
+
+def _too_large() -> TooLarge:
+    return TooLarge(f"the request is larger than {MAX_BODY} bytes", "No request of this API needs so many.")
 
 
 def admin_of(request: web.Request, domain: str) -> str:
@@ -95,21 +100,21 @@ def admin_of(request: web.Request, domain: str) -> str:
 
 
 def _decoded(kind: type, body: bytes) -> object:
+    fields = [field.encode_name for field in msgspec.structs.fields(kind)]
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
         text = str(error)
         unknown = re.search(r"unknown field `([^`]*)`", text)
-        fields = [field.encode_name for field in msgspec.structs.fields(kind)]
         if unknown:
             raise InvalidInput(f"field {unknown.group(1)!r} is not known", _nearest(unknown.group(1), fields)) from None
-        raise InvalidInput(f"the request cannot be used: {text[:1].lower()}{text[1:]}") from None
+        raise InvalidInput(f"the request cannot be used: {text[:1].lower()}{text[1:]}", _shape(fields)) from None
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise InvalidInput("the request is no JSON", "Send an object with " + ", ".join(_names(kind)) + ".") from None
+        raise InvalidInput("the request is no JSON", _shape(fields)) from None
 
 
-def _names(kind: type) -> list[str]:
-    return [field.encode_name for field in msgspec.structs.fields(kind)]
+def _shape(fields: Sequence[str]) -> str:
+    return f"Send an object with {', '.join(fields)}; see /openapi.json."
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:

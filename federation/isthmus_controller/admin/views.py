@@ -24,7 +24,6 @@ def state_word(cluster: Cluster | None) -> str:
 def cluster_view(registry: Registry, cluster: Cluster, with_exports: bool = False) -> v.ClusterView:
     """One member; its exports are named only where one cluster is asked for."""
     connected = registry.connected(cluster.id)
-    exported = _exported(registry, cluster.id)
     return v.ClusterView(
         id=cluster.id,
         state=state_word(cluster),
@@ -38,8 +37,8 @@ def cluster_view(registry: Registry, cluster: Cluster, with_exports: bool = Fals
         fresh=cluster.session_held,
         observed_at_ms=registry.observed_at_ms(cluster.id),
         gateways=[v.GatewayView(g.id, g.address, g.port, g.version, g.id in connected) for g in cluster.gateways],
-        services=len(exported),
-        exports=exported if with_exports else [],
+        services=registry.exported(cluster.id),
+        exports=_exported(registry, cluster.id) if with_exports else [],
     )
 
 

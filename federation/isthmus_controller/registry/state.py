@@ -4,7 +4,7 @@ The published state depends on the keys alone and not on the order in which they
 same answers, and so does one that has just started.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar, cast
 
@@ -48,6 +48,7 @@ class Registry:
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
         self._raw: dict[RecordKey, bytes] = {}
+        self._count: Counter[ClusterId] = Counter()
         self.quarantined: dict[str, str] = {}
         """Keys that cannot be read, with the reason; the rest goes on without them."""
         self.clusters: dict[ClusterId, Cluster] = {}
@@ -90,6 +91,10 @@ class Registry:
         seen = (self._capacities.get(service, {}).get(cluster) for service in self._offers.get(cluster, ()))
         return max((capacity.observed_at_ms for capacity in seen if capacity), default=0)
 
+    def exported(self, cluster: ClusterId) -> int:
+        """How many services a cluster exports."""
+        return sum(1 for service in self._offers.get(cluster, ()) if cluster in self._exports.get(service, {}))
+
     def offers(self, cluster: ClusterId) -> Iterable[ServiceName]:
         """The services of which the registry holds an export or a capacity of this cluster."""
         return sorted(self._offers.get(cluster, ()))
@@ -112,7 +117,8 @@ class Registry:
 
     def orphans(self) -> list[RecordKey]:
         """Keys of clusters that are no members: left over from a removal that was interrupted."""
-        return [key for key in self._raw if ClusterKey(key.cluster) not in self._raw]
+        strangers = {cluster for cluster, keys in self._count.items() if keys and not self.is_registered(cluster)}
+        return [key for key in self._raw if key.cluster in strangers] if strangers else []
 
     def _take(self, change: Change, dirty: _Dirty) -> None:
         self.quarantined.pop(change.key, None)
@@ -124,6 +130,7 @@ class Registry:
             return
         if not isinstance(key, RecordKey):
             return
+        self._count[key.cluster] += (change.value is not None) - (key in self._raw)
         _put(self._raw, key, change.value)
         if change.value is None:
             self._set(key, None, dirty, "")

@@ -22,6 +22,7 @@ MAX_BODY = 512 * 1024
 MAX_ENDPOINTS = 5_000
 MAX_PORTS = 100
 MAX_LABELS = 64
+_SPLIT = "Spread its endpoints over several services, or give it an address of its own (not headless)."
 _AFFINITIES = ("", "None", "ClientIP")
 
 
@@ -53,7 +54,7 @@ def validate(cluster: ClusterId, type_url: str, name: str, body: bytes | None) -
         key = make_key(cluster, name)
         if body is not None:
             if len(body) > MAX_BODY:
-                raise InvalidInput(f"it has {len(body)} bytes and at most {MAX_BODY} are allowed")
+                raise InvalidInput(f"it has {len(body)} bytes and at most {MAX_BODY} are allowed", _SPLIT)
             verify(key, body)
         return Wish(key, body)
     except InvalidInput as error:
@@ -125,7 +126,8 @@ def _capacity(key: OwnKey, body: bytes) -> None:
         if zone.ready > zone.total:
             raise InvalidInput(f"{zone.locality} has more ready ({zone.ready}) than it has at all ({zone.total})")
     if len(capacity.endpoints) > MAX_ENDPOINTS:
-        raise InvalidInput(f"it lists {len(capacity.endpoints)} endpoints and at most {MAX_ENDPOINTS} are allowed")
+        said = f"it lists {len(capacity.endpoints)} endpoints and at most {MAX_ENDPOINTS} are allowed"
+        raise InvalidInput(said, _SPLIT)
     for endpoint in capacity.endpoints:
         _endpoint(endpoint)
 
