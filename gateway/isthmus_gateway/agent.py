@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -16,6 +17,7 @@ from isthmus_core.errors import InvalidInput
 from isthmus_core.model import Gateway
 from isthmus_gateway.control import add_routes, register_metrics
 from isthmus_gateway.controllers import EXPORTS, Controllers
+from isthmus_gateway.distance import distances
 from isthmus_gateway.envoy import Admin, EnvoyFiles, EnvoyProcess, EnvoyState, HealthLog, find_envoy
 from isthmus_gateway.envoy_feed import Refusal
 from isthmus_gateway.fleet import Touched
@@ -180,6 +182,7 @@ class Agent:
         tasks.start("exports", self.controllers.offer())
         tasks.start("snapshot", self._snapshots.run())
         tasks.start("tick", self._tick())
+        tasks.start("distances", self._measure_distances())
 
     async def _say_farewell(self) -> None:
         """First the controllers tell the others to send nothing here any more; then Envoy may go."""
@@ -282,6 +285,12 @@ class Agent:
         async for identity in self._identity.latest.follow():
             self.hub.take_identity(identity)
 
+    async def _measure_distances(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S * SLOW_TICKS)
+            if unproven := self.hub.remotes.unproven():
+                self.hub.be_patient(await distances(unproven))
+
     async def _tick(self) -> None:
         """Everything that happens because time goes by."""
         ticks = 0
@@ -292,7 +301,6 @@ class Agent:
                 self.hub.offers.look()
             if ticks % SLOW_TICKS == 0:
                 self.hub.confirm(self.controllers.age(time.monotonic()), self.settings.stale_after_s)
-                self.hub.be_patient()
                 self.readiness.warn("identity", self._identity.trouble)
             if ticks % RETRY_TICKS == 0:
                 self.hub.feed.retry_refused()
@@ -309,10 +317,13 @@ async def _feeding(path: Path, method: str, publishing: Publishing) -> AsyncIter
         yield publishing
 
     server: grpc.aio.Server = new_server([publisher_handler(method, lambda caller: caller, feed)])
+    mask = os.umask(0o177)
     try:
         server.add_insecure_port(f"unix:{path}")
     except RuntimeError as error:
         raise InvalidInput(f"cannot listen on {path}: {error}", "Choose another data directory.") from error
+    finally:
+        os.umask(mask)
     await server.start()
     try:
         yield

@@ -122,9 +122,9 @@ class Hub:
         self.zone.confirm(stale, self._wall_ms() - int(1000 * (age or 0.0)))
         self.computed()
 
-    def be_patient(self) -> None:
-        """Give clusters that never answered a probe more time for the next one."""
-        for cluster in self.remotes.patience():
+    def be_patient(self, round_trips_ms: Mapping[ClusterId, float]) -> None:
+        """Give clusters that never answered a probe the time for the next one that their distance asks for."""
+        for cluster in self.remotes.patience(round_trips_ms):
             self._tell_cluster(cluster)
 
     def snapshot(self, age: float | None, files: Mapping[str, bytes]) -> Snapshot:
@@ -223,6 +223,20 @@ class Hub:
 
 def sentence_of(refusals: tuple[Refusal, ...]) -> str:
     """What Envoy refuses, for people; empty when it took everything."""
-    listed = "; ".join(f"{refusal.name}: {refusal.reason}" for refusal in refusals[:_NAMED])
+    listed = "; ".join(f"{refusal.name}: {_reason(refusal)}" for refusal in refusals[:_NAMED])
     more = f"; and {len(refusals) - _NAMED} more" if len(refusals) > _NAMED else ""
-    return f"Envoy refuses {listed}{more}" if refusals else ""
+    mends = dict.fromkeys(mend for refusal in refusals for words, mend in _MENDS if words in refusal.reason)
+    return ". ".join([f"Envoy refuses {listed}{more}", *mends]) if refusals else ""
+
+
+def _reason(refusal: Refusal) -> str:
+    """Envoy's reason without the words that only say again which listener is meant."""
+    return refusal.reason.strip().removeprefix(f"Error adding/updating listener(s) {refusal.name}: ")
+
+
+_MENDS = (
+    ("Address already in use", "End what listens there; it is tried again every few seconds."),
+    ("Cannot assign requested address", "Give this machine the addresses of --vip-range, or choose another range."),
+    ("Permission denied", "Allow Envoy to listen on ports below 1024, or choose a higher port for the service."),
+)
+"""What a person can do about a port that Envoy cannot have."""

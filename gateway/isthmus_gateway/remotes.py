@@ -7,6 +7,10 @@ from isthmus_core.names import ClusterId
 
 FIRST_PROBE_MS = 250
 LONGEST_PROBE_MS = 2000
+ROUND_TRIPS = 4
+"""Of a first probe, with one to spare: TCP, TLS, the request."""
+LOOKS_BEFORE_MORE = 3
+"""So often a near cluster may be looked at without success before its probes get more time anyway."""
 
 
 class Remotes:
@@ -16,6 +20,7 @@ class Remotes:
         self._verdicts: dict[ClusterId, dict[tuple[str, int], bool]] = {}
         self._reached: set[ClusterId] = set()
         self._probe_ms: dict[ClusterId, int] = {}
+        self._looks: dict[ClusterId, int] = {}
 
     def note(self, cluster: ClusterId, address: str, port: int, healthy: bool) -> None:
         """Record a verdict."""
@@ -29,6 +34,7 @@ class Remotes:
             self._verdicts.pop(cluster, None)
             self._reached.discard(cluster)
             self._probe_ms.pop(cluster, None)
+            self._looks.pop(cluster, None)
             return
         kept = {(gateway.address, gateway.port) for gateway in known.gateways}
         verdicts = self._verdicts.get(cluster, {})
@@ -48,12 +54,32 @@ class Remotes:
         """How long a probe may take."""
         return self._probe_ms.get(cluster, FIRST_PROBE_MS)
 
-    def patience(self) -> list[ClusterId]:
-        """Clusters that were probed and never reached get twice the time: a first probe needs three round trips."""
+    def unproven(self) -> Mapping[ClusterId, tuple[tuple[str, int], ...]]:
+        """The gateways of the clusters that were probed and never reached."""
+        return {
+            cluster: tuple(verdicts)
+            for cluster, verdicts in self._verdicts.items()
+            if verdicts and cluster not in self._reached
+        }
+
+    def patience(self, round_trips_ms: Mapping[ClusterId, float]) -> list[ClusterId]:
+        """Give the probes of unproven clusters the time that the distance asks for; those whose time has grown.
+
+        Only a cluster whose gateway accepts connections is in `round_trips_ms`: one that was down when it was first
+        looked at must not be probed patiently for ever. Where a proxy stands in front of a gateway the distance to it
+        says too little, so that looking in vain counts too.
+        """
         grown = []
-        for cluster, verdicts in self._verdicts.items():
-            now = self.probe_ms(cluster)
-            if verdicts and cluster not in self._reached and now < LONGEST_PROBE_MS:
-                self._probe_ms[cluster] = min(LONGEST_PROBE_MS, now * 2)
+        for cluster in self.unproven():
+            if cluster not in round_trips_ms:
+                continue
+            before = self.probe_ms(cluster)
+            looks = self._looks[cluster] = self._looks.get(cluster, 0) + 1
+            needed = before * 2 if looks % LOOKS_BEFORE_MORE == 0 else round_trips_ms[cluster] * ROUND_TRIPS
+            now = before
+            while now < min(needed, LONGEST_PROBE_MS):
+                now = min(LONGEST_PROBE_MS, now * 2)
+            if now != before:
+                self._probe_ms[cluster] = now
                 grown.append(cluster)
         return grown

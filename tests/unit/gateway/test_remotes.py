@@ -1,0 +1,54 @@
+"""Which clusters can be reached, and how long a probe of their gateways may take."""
+
+import pytest
+
+from isthmus_core.names import ClusterId
+from isthmus_gateway.remotes import FIRST_PROBE_MS, LONGEST_PROBE_MS, Remotes
+
+EAST = ClusterId("east")
+ONE, TWO = ("192.0.2.1", 15443), ("192.0.2.2", 15443)
+
+
+def looked_at(*, healthy: bool) -> Remotes:
+    remotes = Remotes()
+    remotes.note(EAST, *ONE, healthy)
+    return remotes
+
+
+def test_a_cluster_is_unreachable_when_all_of_its_gateways_are_dead() -> None:
+    remotes = looked_at(healthy=False)
+    assert remotes.unreachable(EAST) and not remotes.unreachable(ClusterId("west"))
+    remotes.note(EAST, *TWO, True)
+    assert not remotes.unreachable(EAST)
+
+
+@pytest.mark.parametrize(("round_trip", "probe"), [(0.2, 250), (62.0, 250), (70.0, 500), (200.0, 1000), (900.0, 2000)])
+def test_a_probe_gets_the_time_that_the_distance_asks_for(round_trip: float, probe: int) -> None:
+    remotes = looked_at(healthy=False)
+    assert bool(remotes.patience({EAST: round_trip})) == (probe > FIRST_PROBE_MS)
+    assert remotes.probe_ms(EAST) == probe
+
+
+def test_a_cluster_that_is_down_when_it_is_first_looked_at_is_probed_quickly_all_the_same() -> None:
+    remotes = looked_at(healthy=False)
+    assert remotes.unproven() == {EAST: (ONE,)}
+    for _ in range(20):
+        assert remotes.patience({}) == []
+    assert remotes.probe_ms(EAST) == FIRST_PROBE_MS
+
+
+def test_a_gateway_behind_a_proxy_gets_more_time_after_a_while() -> None:
+    remotes = looked_at(healthy=False)
+    assert remotes.patience({EAST: 0.1}) == remotes.patience({EAST: 0.1}) == []
+    assert remotes.patience({EAST: 0.1}) == [EAST]
+    for _ in range(20):
+        remotes.patience({EAST: 0.1})
+    assert remotes.probe_ms(EAST) == LONGEST_PROBE_MS
+
+
+def test_a_cluster_that_was_reached_keeps_its_time() -> None:
+    remotes = looked_at(healthy=True)
+    remotes.note(EAST, *ONE, False)
+    assert remotes.unproven() == {} and remotes.patience({EAST: 500.0}) == []
+    remotes.retain(EAST, None)
+    assert remotes.probe_ms(EAST) == FIRST_PROBE_MS
