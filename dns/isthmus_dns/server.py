@@ -31,6 +31,7 @@ from isthmus_kit.web import json_response, make_app, serving
 log = logging.getLogger(__name__)
 
 MOST_WORKERS = 64
+LONGEST_TTL = 86400
 
 
 async def run(
@@ -62,6 +63,8 @@ async def run(
     """
     if not 0 <= workers <= MOST_WORKERS:
         raise InvalidInput(f"{workers} DNS workers is not a number from 0 to {MOST_WORKERS}")
+    if not 0 <= ttl <= LONGEST_TTL:
+        raise InvalidInput(f"a time to live of {ttl} seconds is not a number from 0 to {LONGEST_TTL}")
     if not listen:
         raise InvalidInput("the DNS server has no address to listen on", "Give at least one IP:PORT.")
     if cookie_secret and len(cookie_secret) != 16:
@@ -87,6 +90,20 @@ async def run(
         log_queries=log_queries,
         log_level=log_level,
     )
+    try:
+        await _serve(spec, workers, web, started)
+    except BaseExceptionGroup as group:
+        told: BaseException | None = group.subgroup(InvalidInput)
+        while isinstance(told, BaseExceptionGroup):
+            told = told.exceptions[0]
+        if told is None:
+            raise
+        raise told from group
+
+
+async def _serve(
+    spec: WorkerSpec, workers: int, web: str, started: Callable[[tuple[Address, ...], int], None] | None
+) -> None:
     board = Board(workers)
     async with _web(web, board) as port, own_tasks() as tasks:
         if workers:

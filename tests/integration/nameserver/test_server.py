@@ -183,6 +183,17 @@ async def test_a_port_in_use_is_told_in_one_sentence(feed: Feed) -> None:
             await run(feed=feed.path, listen=(str(address),))
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+async def test_a_port_that_is_taken_in_the_last_moment_is_told_too(feed: Feed, workers: int) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+
+        def take(addresses: tuple[Address, ...], _: int) -> None:
+            taken.bind((addresses[0].host, addresses[0].port))
+
+        with pytest.raises(InvalidInput, match="cannot listen on"):
+            await run(feed=feed.path, listen=(f"{HOST}:0",), workers=workers, started=take, log_level="critical")
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may use every port; CI runs this as an ordinary user")
 async def test_a_privileged_port_is_told_in_one_sentence(feed: Feed) -> None:
     start = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
@@ -202,6 +213,7 @@ async def test_a_privileged_port_is_told_in_one_sentence(feed: Feed) -> None:
         ({"listen": ("127.0.0.1:99999",)}, "not a number from 0 to 65535"),
         ({"listen": ("192.0.2.1:5353",)}, "not of this machine"),
         ({"listen": ()}, "no address to listen on"),
+        ({"ttl": -1}, "not a number from 0 to 86400"),
         ({"workers": 1000}, "not a number from 0 to 64"),
         ({"zones": ()}, "at least one zone"),
     ],
