@@ -67,6 +67,7 @@ async def test_traffic_does_not_notice_a_controller_that_goes_away_and_changes_f
             await eventually(east.ready, 20)
             vip = await eventually(east.vip, 5)
             await eventually(lambda: answered_by(vip, "one"), 10)
+            await eventually(lambda: controller.capacity("east", "shop/echo") == (1, 1), 5)
         await eventually(lambda: warned(east, "controllers", "last known state"), 5)
         assert await call(vip) == "one"
         east.describe(first, second, port=port)
@@ -150,6 +151,7 @@ async def test_an_envoy_that_dies_is_back_by_itself(
         await eventually(east.ready, 20)
         vip = await eventually(east.vip, 5)
         await eventually(lambda: answered_by(vip, "one"), 10)
+        await eventually(lambda: controller.capacity("east", "shop/echo") == (1, 1), 5)
         pid = (await east.state())["envoy"]["pid"]
         os.kill(pid, signal.SIGKILL)
         await eventually(lambda: _restarted(east, pid), 10)
