@@ -5,12 +5,9 @@ import fcntl
 import logging
 import os
 import random
-import re
 import secrets
-import shutil
 import signal
 import socket
-import subprocess
 import sys
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +15,7 @@ from typing import Self
 
 import msgspec
 
+from isthmus_controller.etcd_binary import BINARY_MEND, find_etcd
 from isthmus_controller.store import EtcdClient, Target, TlsFiles
 from isthmus_controller.store.local_tls import LocalTls, make_local_tls
 from isthmus_core.errors import InvalidInput, IsthmusError, Unavailable
@@ -28,12 +26,8 @@ from isthmus_kit.web import unusable_address
 
 log = logging.getLogger(__name__)
 
-OLDEST = (3, 5, 4)
-"""Older 3.5 releases can lose data (etcd's post-mortem of March 2022)."""
-
 _QUOTA_BYTES = 2 * 1024**3
 _LOG_BYTES = 10_000_000
-_BINARY_MEND = "Put the path of an etcd binary into ISTHMUS_ETCD, or install etcd 3.5.4 or newer."
 
 # Run by a tiny Python that becomes etcd: the kernel kills etcd when we end, however we end (prctl(2),
 # PR_SET_PDEATHSIG, kept across execve). `preexec_fn` would run Python between fork and exec of a process that has
@@ -44,36 +38,6 @@ _BECOME = (
     "if os.getppid() != int(sys.argv[1]): sys.exit(1)\n"
     "os.execv(sys.argv[2], sys.argv[2:])\n"
 )
-
-
-def find_etcd() -> Path:
-    """The etcd to run: ISTHMUS_ETCD, the one beside this Python, or one on PATH that is new enough."""
-    named = os.environ.get("ISTHMUS_ETCD")
-    if named:
-        if not os.access(named, os.X_OK) or not Path(named).is_file():
-            raise InvalidInput(f"ISTHMUS_ETCD names {named}, which is not a program", _BINARY_MEND)
-        return Path(named).absolute()
-    beside = Path(sys.executable).with_name("etcd")
-    if os.access(beside, os.X_OK):
-        return beside
-    found = shutil.which("etcd")
-    if found is None:
-        raise InvalidInput("no etcd was found", _BINARY_MEND)
-    version = _version_of(found)
-    if version < OLDEST:
-        raise InvalidInput(f"{found} is etcd {'.'.join(map(str, version))}, which can lose data", _BINARY_MEND)
-    return Path(found).absolute()
-
-
-def _version_of(binary: str) -> tuple[int, ...]:
-    try:
-        shown = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=10, check=False).stdout
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise InvalidInput(f"{binary} cannot be run: {error}", _BINARY_MEND) from error
-    numbers = re.search(r"etcd Version: (\d+)\.(\d+)\.(\d+)", shown)
-    if numbers is None:
-        raise InvalidInput(f"{binary} does not say which etcd it is", _BINARY_MEND)
-    return tuple(int(number) for number in numbers.groups())
 
 
 class EtcdProcess:
@@ -192,7 +156,7 @@ class EtcdProcess:
                     start_new_session=True,  # a Ctrl-C on the terminal is for us; we end etcd in order
                 )
             except OSError as error:
-                raise InvalidInput(f"etcd cannot be started: {binary}: {error.strerror}", _BINARY_MEND) from error
+                raise InvalidInput(f"etcd cannot be started: {binary}: {error.strerror}", BINARY_MEND) from error
         await self._wait_until_it_serves(self._child)
 
     async def _wait_until_it_serves(self, child: asyncio.subprocess.Process) -> None:

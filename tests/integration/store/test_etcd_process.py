@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from isthmus_controller.etcd_process import EtcdProcess, find_etcd
+from isthmus_controller.etcd_binary import find_etcd
+from isthmus_controller.etcd_process import EtcdProcess
 from isthmus_controller.store import EtcdClient, Target, TlsFiles
 from isthmus_controller.store.local_tls import make_local_tls
 from isthmus_core.errors import InvalidInput, Unavailable
