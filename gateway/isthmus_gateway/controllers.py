@@ -156,9 +156,12 @@ class Controllers:
         return self._told >= NEEDED
 
     def _acked(self, acked: Acked) -> None:
+        before = len(self.refused)
         for name in acked.accepted:
             self.refused.pop((acked.type_url, name), None)
         self._gone(acked.type_url, acked.removed)
+        if len(self.refused) != before:
+            self._on_link()
 
     def _nacked(self, nacked: Nacked) -> None:
         for name in nacked.accepted:

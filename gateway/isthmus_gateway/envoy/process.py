@@ -45,6 +45,7 @@ class EnvoyProcess:
         self._concurrency: Final = concurrency
         self._backoff: Final = backoff or Backoff()
         self._admin: Final = Admin(files.admin_socket)
+        self._log_start = 0
 
     async def run(self, bootstrap: str, on_state: Callable[[EnvoyState], None]) -> None:
         """Keep Envoy running until cancelled; then it is left running (see `stop`).
@@ -119,6 +120,7 @@ class EnvoyProcess:
             "--log-level", "warning",
         ]  # fmt: skip
         with self._files.log.open("ab") as output, open(os.devnull, "rb") as nothing:
+            self._log_start = output.tell()
             descriptors = [(os.POSIX_SPAWN_DUP2, nothing.fileno(), 0)]
             descriptors += [(os.POSIX_SPAWN_DUP2, output.fileno(), number) for number in (1, 2)]
             try:
@@ -141,8 +143,8 @@ class EnvoyProcess:
         else:
             code = os.waitstatus_to_exitcode(status) if reaped else 0
             how = f" with status {code}" if code >= 0 else f" by signal {-code}"
-        last = last_line(self._files.log)
-        return f"Envoy ended{how}" + (f"; its last line: {last}" if last else "")
+        last = last_line(self._files.log, self._log_start)
+        return f"Envoy ended{how}; " + (f"its last line: {last}" if last else f"{self._program} said nothing")
 
     async def _drain(self, seconds: float) -> None:
         """Wait until no request is under way, a moment at least: other gateways must notice too."""
@@ -158,16 +160,19 @@ class EnvoyProcess:
             return  # the deadline was the promise; who is still there loses the connection
 
 
-def last_line(path: Path) -> str:
-    """The last line that says something: the newest critical or error line near the end, else the last line."""
+def last_line(path: Path, start: int = 0) -> str:
+    """The last line after `start` that says something: why it crashed, else the newest critical or error line near
+    the end, else the last line."""
     try:
         with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 16_384))
+            file.seek(max(start, path.stat().st_size - 65_536))
             lines = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
     except OSError:
         return ""
+    # A crash is followed by its stack and by what was under way.
+    crashes = [line for line in lines if "[critical]" in line and "] Caught " in line]
     telling = [line for line in lines[-20:] if "[critical]" in line or "[error]" in line]
-    return (telling or lines or [""])[-1].strip()
+    return (crashes or telling or lines or [""])[-1].strip()
 
 
 async def _ended(pid: int) -> None:

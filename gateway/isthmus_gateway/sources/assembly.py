@@ -4,10 +4,14 @@ from collections.abc import Mapping
 
 import msgspec
 
-from isthmus_core.model import LocalService
+from isthmus_core.model import HealthCheck, LocalService
 from isthmus_core.names import ServiceName
 from isthmus_gateway.sources.documents import FileError, Place
 from isthmus_gateway.sources.services import Described, DescribedExport, FileContent
+
+# Envoy makes all checks in one thread, the probes of other clusters too: ten thousand checks in a tenth of a second let
+# those come too late, and healthy clusters look dead.
+MOST_CHECKS_PER_S = 1000
 
 
 class Problem(msgspec.Struct, frozen=True, order=True):
@@ -77,4 +81,16 @@ def _rivals(
 
 
 def _exported(service: LocalService, export: DescribedExport | None) -> LocalService:
-    return service if export is None else msgspec.structs.replace(service, export=export.spec)
+    check = paced(service.health_check, len(service.endpoints))
+    return msgspec.structs.replace(service, health_check=check, export=export.spec if export else service.export)
+
+
+def paced(check: HealthCheck, endpoints: int) -> HealthCheck:
+    """The check with an interval at which so many endpoints are not checked too often altogether.
+
+    It grows in doublings, because a new interval costs Envoy a new cluster and a new endpoint must not.
+    """
+    interval = check.interval_ms
+    while interval * MOST_CHECKS_PER_S < endpoints * 1000:
+        interval *= 2
+    return check if interval == check.interval_ms else msgspec.structs.replace(check, interval_ms=interval)

@@ -30,6 +30,8 @@ VANISH_GRACE_S = 0.1
 AUDIT_S = 5.0
 # A change that only the audit sees may still be going on.
 SETTLED_S = 2.0
+# So many problems are named in one line; all of them are in the log and in the gateway's state.
+NAMED = 5
 
 Signature = tuple[int, int, int]
 
@@ -42,8 +44,10 @@ class SourceState(msgspec.Struct, frozen=True):
 
     @property
     def sentence(self) -> str:
-        """For readiness: everything that is wrong, in one line."""
-        return "; ".join([*([self.folder] if self.folder else []), *(str(problem) for problem in self.problems)])
+        """For readiness: what is wrong, in one line; the first few of many problems."""
+        shown = [str(problem).rstrip(".") for problem in self.problems[:NAMED]]
+        more = [f"and {len(self.problems) - NAMED} more"] if len(self.problems) > NAMED else []
+        return "; ".join([*([self.folder] if self.folder else []), *shown, *more])
 
 
 class FileSource:

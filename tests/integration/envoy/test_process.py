@@ -16,6 +16,7 @@ from isthmus_core.model import AppProtocol
 from isthmus_core.names import ClusterId
 from isthmus_gateway.envoy import Admin, EnvoyFiles, EnvoyProcess, EnvoyState, Verdict, find_envoy
 from isthmus_gateway.envoy.health import HealthLog, parse_event
+from isthmus_gateway.envoy.process import last_line
 from isthmus_gateway.resources import EnvoySettings, build_bootstrap
 from support.addresses import LoopbackNet
 from support.envoy_gateway import Pair, service_of
@@ -95,6 +96,18 @@ async def test_an_envoy_that_dies_at_start_is_quoted(tmp_path: Path) -> None:
     ended = next(state for state in agent.states if not state.running)
     assert "Envoy ended with status 1" in ended.why and "no_such_field" in ended.why
     await agent.process.stop(drain=0.0)
+
+
+def test_the_last_line_is_of_this_life_and_says_why_it_crashed(tmp_path: Path) -> None:
+    log = tmp_path / "envoy.log"
+    log.write_text("[critical] of an earlier life\n")
+    start = log.stat().st_size
+    assert last_line(log, start) == ""
+    with log.open("a") as file:
+        file.write("[x][1][critical][backtrace] [a.h:1] Caught Segmentation fault, suspect faulting address 0x0\n")
+        file.writelines(f"[x][1][critical][backtrace] [a.h:1] #{n}: [0x55]\n" for n in range(50))
+        file.write("socket_: null\n")
+    assert last_line(log, start).endswith("Caught Segmentation fault, suspect faulting address 0x0")
 
 
 def test_a_missing_envoy_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

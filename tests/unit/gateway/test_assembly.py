@@ -1,6 +1,8 @@
-from isthmus_core.model import ExportSpec, LocalService, ServicePort, ServiceType
+import pytest
+
+from isthmus_core.model import ExportSpec, HealthCheck, LocalService, ServicePort, ServiceType
 from isthmus_core.names import ServiceName
-from isthmus_gateway.sources.assembly import assemble
+from isthmus_gateway.sources.assembly import assemble, paced
 from isthmus_gateway.sources.documents import Place
 from isthmus_gateway.sources.services import Described, DescribedExport, FileContent
 
@@ -47,3 +49,16 @@ def test_an_export_without_a_service_is_a_problem() -> None:
     alone = assemble({"b.yaml": exported("b.yaml")}, {})
     assert alone.services == {}
     assert "no file describes" in alone.problems[0].reason
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "interval"),
+    [(0, 100), (100, 100), (101, 200), (200, 200), (201, 400), (1_000, 1_600), (10_000, 12_800)],
+)
+def test_many_endpoints_are_checked_less_often_in_steps(endpoints: int, interval: int) -> None:
+    assert paced(HealthCheck(), endpoints).interval_ms == interval
+
+
+def test_an_interval_that_is_long_enough_stays() -> None:
+    slow = HealthCheck(interval_ms=30_000)
+    assert paced(slow, 10_000) is slow

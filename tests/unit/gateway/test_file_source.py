@@ -93,6 +93,19 @@ async def test_a_bad_file_keeps_its_last_good_content_and_the_others_go_on(tmp_p
         assert source.state.value.sentence == ""
 
 
+async def test_of_a_thousand_rubbish_files_the_first_few_are_named_and_good_ones_go_on(tmp_path: Path) -> None:
+    replace(tmp_path / "shop.yaml", echo(80))
+    async with watching(tmp_path) as source:
+        for number in range(1000):
+            (tmp_path / f"rubbish-{number:03}.yaml").write_bytes(b"\xff\x00: [" * 50)
+        state = await source.state.wait(lambda s: len(s.problems) == 1000, timeout=10)
+        assert "rubbish-004.yaml:1:1: the file is not UTF-8 text. Save it as UTF-8; and 995 more" in state.sentence
+        assert len(state.sentence) < 1000
+        replace(tmp_path / "other.yaml", echo(90, "other"))
+        await source.services.wait(lambda s: ServiceName("shop", "other") in s, timeout=2)
+        assert port_of(source) == 80
+
+
 async def test_a_deleted_file_takes_its_services_away(tmp_path: Path) -> None:
     replace(tmp_path / "shop.yaml", echo(80))
     async with watching(tmp_path) as source:

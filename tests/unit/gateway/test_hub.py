@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import msgspec
+import pytest
 from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
 
 from isthmus_core.model import ClusterState, ExportSpec, LocalService, ServiceType
@@ -348,3 +349,26 @@ def test_a_verdict_on_something_that_is_not_ours_changes_nothing() -> None:
     world.verdicts("gateway/nobody", False, ("127.0.0.1", 1))
     world.verdicts("local/nobody.shop.svc.clusterset.local:80", False, ("127.0.0.1", 1))
     assert not world.hub.routes.unreachable and world.hub.offers.capacities == {}
+
+
+@pytest.mark.parametrize(
+    ("reason", "sentence"),
+    [
+        (
+            "Error adding/updating listener(s) egress/a/b/80: cannot bind '127.80.0.1:80': Address already in use\n",
+            (
+                "egress/a/b/80: cannot bind '127.80.0.1:80': Address already in use. "
+                "End what listens there; it is tried again every few seconds."
+            ),
+        ),
+        (
+            "cannot bind '203.0.113.1:80': Cannot assign requested address",
+            (
+                "egress/a/b/80: cannot bind '203.0.113.1:80': Cannot assign requested address. "
+                "Give this machine the addresses of --vip-range, or choose another range."
+            ),
+        ),
+    ],
+)
+def test_a_port_that_envoy_cannot_have_is_named_with_its_mend(reason: str, sentence: str) -> None:
+    assert sentence_of((Refusal("Listener", "egress/a/b/80", reason),)) == f"Envoy refuses {sentence}"
