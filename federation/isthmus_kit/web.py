@@ -11,12 +11,17 @@ from pathlib import Path
 import msgspec
 import orjson
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from isthmus_core.errors import InvalidInput, Refused, Unavailable
 from isthmus_kit.readiness import Readiness
 
 log = logging.getLogger(__name__)
+
+# Whoever sends what is no HTTP gets a 400 for it; that is no error of ours and needs no traceback in the log.
+_requests = logging.getLogger("isthmus_kit.web.requests")
+_requests.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError)))
 
 WebHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -71,7 +76,7 @@ async def serving(app: web.Application, host: str, port: int, tls: ssl.SSLContex
 
     Raises InvalidInput when the address cannot be used.
     """
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    runner = web.AppRunner(app, access_log=None, logger=_requests, shutdown_timeout=1.0)
     await runner.setup()
     try:
         site = web.TCPSite(runner, host, port, ssl_context=tls)
@@ -87,7 +92,7 @@ async def serving(app: web.Application, host: str, port: int, tls: ssl.SSLContex
 @asynccontextmanager
 async def serving_on_socket(app: web.Application, path: Path) -> AsyncIterator[None]:
     """Serve `app` on a unix socket that only its owner may open (0600) while the block runs."""
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    runner = web.AppRunner(app, access_log=None, logger=_requests, shutdown_timeout=1.0)
     await runner.setup()
     try:
         path.unlink(missing_ok=True)

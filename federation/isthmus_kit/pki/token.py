@@ -58,7 +58,7 @@ class JoinToken(msgspec.Struct, frozen=True):
 
 def read_token(text: str) -> JoinToken:
     """The token in `text`; raises InvalidInput that never repeats any part of it."""
-    line = text.strip()
+    line = text.removeprefix("\ufeff").strip()  # some editors put a mark of the byte order first
     if not line:
         raise InvalidInput("the join token is empty", _MEND)
     if not line.startswith(PREFIX):
