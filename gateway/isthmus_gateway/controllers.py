@@ -131,6 +131,11 @@ class Controllers:
 
     def _dial(self, stream: str) -> Callable[[int], grpc.aio.Channel]:
         def dial(attempt: int) -> grpc.aio.Channel:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                # A group of tasks that fails in the turn in which it is cancelled tells only of its failure (until
+                # Python 3.13): without this the stream would be opened again, for ever, while the gateway stops.
+                raise asyncio.CancelledError
             address = self._addresses[attempt % len(self._addresses)]
             self.links[stream] = msgspec.structs.replace(self.links[stream], address=address)
             # Credentials of this moment: a channel keeps the identity that it was made with.
