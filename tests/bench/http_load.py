@@ -101,14 +101,16 @@ async def closed_load(address: str, port: int, connections: int, seconds: float)
     request = f"GET / HTTP/1.1\r\nhost: {address}\r\n\r\n".encode()
     latencies: list[float] = []
     wrong = 0
+    sent_all = 0
     warm = time.monotonic() + min(0.5, seconds / 4)
     end = warm + seconds
 
     async def one() -> None:
-        nonlocal wrong
+        nonlocal wrong, sent_all
         _, connection = await loop.create_connection(Connection, address, port)
         while (sent := time.monotonic()) < end:
             outcome = await connection.send(request)
+            sent_all += 1
             if outcome.startswith(("status", "closed")):
                 wrong += 1
                 if connection.closed:
@@ -124,6 +126,7 @@ async def closed_load(address: str, port: int, connections: int, seconds: float)
     count = len(latencies)
     return {
         "rps": count / seconds,
+        "requests": sent_all,
         "wrong": wrong,
         "p50_us": latencies[count // 2] * 1e6 if count else 0.0,
         "p99_us": latencies[count * 99 // 100] * 1e6 if count else 0.0,
