@@ -9,30 +9,20 @@ from isthmus_sync import CAPACITY, CLUSTER, EXPORT_STATUS, FEDERATION, IMPORT, T
 _SHARED = (TRUST_BUNDLE, CLUSTER, IMPORT, CAPACITY)
 
 
-class _Feed(Publication):
-    """One cluster's publication over caches that it shares: whoever changed them says so to each, in a moment."""
-
-    def wake(self) -> None:
-        """The caches changed."""
-        self.changes += 1
-        for wake in self._wakes:
-            wake.set()
-
-
 class Feeds:
     """One publication a cluster over the same caches: each resource is serialised once, whoever reads it."""
 
     def __init__(self) -> None:
         self.shared = {type_url: ResourceCache(type_url) for type_url in _SHARED}
         self._statuses: dict[ClusterId, ResourceCache] = {}
-        self._feeds: dict[ClusterId, _Feed] = {}
+        self._feeds: dict[ClusterId, Publication] = {}
         self._synced = False
 
     def of(self, cluster: ClusterId) -> Publication:
         """What the gateways of one cluster are told."""
         if cluster not in self._feeds:
             caches = [*self.shared.values(), self._status(cluster)]
-            self._feeds[cluster] = _Feed(caches, order=FEDERATION)
+            self._feeds[cluster] = Publication(caches, order=FEDERATION)
         return self._feeds[cluster]
 
     def tell(self, published: Iterable[Published]) -> None:

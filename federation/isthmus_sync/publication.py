@@ -16,22 +16,36 @@ class Publication:
         self.order = order
         self.changes = 0
         self._wakes: set[asyncio.Event] = set()
+        self._inside = False
 
     def __getitem__(self, type_url: str) -> ResourceCache:
         return self.caches[type_url]
 
     @contextmanager
     def change(self) -> Iterator[Mapping[str, ResourceCache]]:
-        """Put and remove inside; followers see all of it at once, at the end. Never await inside."""
+        """Put and remove inside; followers see all of it at once, when the outermost block ends. Never await inside.
+
+        Blocks may be nested: what one event causes is one change, whoever makes its parts, because the pace of a
+        stream takes the number of changes for load.
+        """
+        if self._inside:
+            yield self.caches
+            return
         before = self._generation()
+        self._inside = True
         try:
             yield self.caches
         finally:
+            self._inside = False
             # Also after an error: what was put is in the caches, and every follower must come to know it.
             if self._generation() != before:
-                self.changes += 1
-                for wake in self._wakes:
-                    wake.set()
+                self.wake()
+
+    def wake(self) -> None:
+        """Tell the followers of a change that was made in the caches themselves, which several publications share."""
+        self.changes += 1
+        for wake in self._wakes:
+            wake.set()
 
     @contextmanager
     def follow(self) -> Iterator[asyncio.Event]:

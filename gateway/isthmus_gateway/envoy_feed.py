@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from isthmus_gateway.publications import NestedPublication
 from isthmus_gateway.resources import TYPES, Encoded, Resources
 from isthmus_gateway.resources.names import ENDPOINT
 from isthmus_sync import ENVOY, Acked, Nacked, Publication, ResourceCache
@@ -22,7 +21,7 @@ class EnvoyFeed:
     """What Envoy is told. `on_refusals` is called when the list of refused resources changes."""
 
     def __init__(self, on_refusals: Callable[[tuple[Refusal, ...]], None]) -> None:
-        self.publication: Publication = NestedPublication([ResourceCache(type_url) for type_url in TYPES], order=ENVOY)
+        self.publication: Publication = Publication([ResourceCache(type_url) for type_url in TYPES], order=ENVOY)
         self._groups: dict[str, dict[str, frozenset[str]]] = {}
         self._refused: dict[tuple[str, str], str] = {}
         self._retries = 0

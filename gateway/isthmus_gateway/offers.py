@@ -7,7 +7,6 @@ import msgspec
 from isthmus_core.model import Capacity, Export, Gateway, LocalService
 from isthmus_core.names import ClusterId, ServiceName
 from isthmus_gateway.capacity import Verdicts, judge
-from isthmus_gateway.publications import NestedPublication
 from isthmus_sync import CAPACITY, EXPORT, FEDERATION, GATEWAY, Publication, ResourceCache, codec
 
 # So long a service waits for the first verdicts on its endpoints before it is published as it is. Longer than the first
@@ -22,7 +21,7 @@ class Offers:
     """
 
     def __init__(self, cluster: ClusterId, clock: Callable[[], float], wall: Callable[[], int]) -> None:
-        self.publication: Publication = NestedPublication(
+        self.publication: Publication = Publication(
             [ResourceCache(GATEWAY), ResourceCache(EXPORT), ResourceCache(CAPACITY)], order=FEDERATION
         )
         self.verdicts = Verdicts()

@@ -1,7 +1,6 @@
 """Publish the zone to the DNS servers of this cluster: one resource a service, and a header with a growing serial."""
 
 from isthmus_core.names import ClusterId, ServiceName
-from isthmus_gateway.publications import NestedPublication
 from isthmus_gateway.zone import HEADER, build_header, next_serial
 from isthmus_sync import ZONE, ZONE_HEADER, ZONE_SERVICE, Publication, ResourceCache
 from isthmus_sync.proto import isthmus_pb2 as pb
@@ -11,7 +10,7 @@ class ZoneFeed:
     """What the DNS servers are told; nothing is answered from it before `mark_synced`."""
 
     def __init__(self, cluster: ClusterId, serial: int) -> None:
-        self.publication: Publication = NestedPublication(
+        self.publication: Publication = Publication(
             [ResourceCache(ZONE_SERVICE), ResourceCache(ZONE_HEADER)], order=ZONE
         )
         self.serial = serial
