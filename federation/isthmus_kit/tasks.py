@@ -45,12 +45,26 @@ async def own_tasks() -> AsyncIterator[Owner]:
 
     A part that fails, or ends unasked, cancels the block and its siblings and comes out as an ExceptionGroup.
     """
-    async with asyncio.TaskGroup() as group:
-        owner = Owner(group)
-        try:
-            yield owner
-        finally:
-            owner.stop()
+    try:
+        async with asyncio.TaskGroup() as group:
+            owner = Owner(group)
+            try:
+                yield owner
+            finally:
+                owner.stop()
+    except BaseExceptionGroup:
+        _cancel_again(asyncio.current_task())
+        raise
+
+
+def _cancel_again(task: "asyncio.Task[object] | None") -> None:
+    """Before Python 3.13 TaskGroup loses a cancellation that meets an error of one of its tasks (cpython#116720).
+
+    Whoever acts on the error and goes on, such as a loop that connects again, is then cancelled where it waits next.
+    """
+    if task is not None and task.cancelling():
+        task.uncancel()
+        task.cancel()
 
 
 async def _endless(name: str, part: Coroutine[object, object, None]) -> None:

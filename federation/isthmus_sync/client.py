@@ -46,10 +46,6 @@ async def _keep(
     while True:
         started = now()
         reason = await _attempt(dial, attempt, method, hooks, talk)
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            # TaskGroup loses a cancellation that meets an error in one of its tasks (python/cpython#116720).
-            raise asyncio.CancelledError
         hooks.on_disconnected(reason)
         if now() - started > backoff.cap:
             failures, told = 0, ""  # it worked for a while: begin with short pauses again

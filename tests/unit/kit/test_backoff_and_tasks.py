@@ -1,6 +1,7 @@
 """Pauses that grow to a cap, and tasks that always have an owner."""
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 
@@ -71,3 +72,28 @@ async def test_a_failing_part_stops_its_siblings() -> None:
     with pytest.raises(BaseExceptionGroup) as caught:
         await run()
     assert caught.group_contains(ConnectionError) and siblings[0].cancelled()
+
+
+@pytest.mark.anyio
+async def test_a_cancellation_that_meets_an_error_of_a_part_is_not_lost() -> None:
+    waits, fails = asyncio.Event(), asyncio.Event()
+
+    async def part() -> None:
+        waits.set()
+        await fails.wait()
+        raise OSError("gone")
+
+    async def connect_for_ever() -> None:
+        while True:
+            with suppress(ExceptionGroup):
+                async with own_tasks() as owner:
+                    owner.start("part", part())
+                    await asyncio.Event().wait()
+            await asyncio.sleep(0)
+
+    async with asyncio.timeout(2), asyncio.TaskGroup() as group:
+        loop = group.create_task(connect_for_ever(), name="loop")
+        await waits.wait()
+        fails.set()
+        loop.cancel()
+    assert loop.cancelled()
