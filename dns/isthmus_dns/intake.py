@@ -48,7 +48,8 @@ def apply_header(zone: Zone, changed: Mapping[str, bytes]) -> dict[str, str]:
 
 def mark(zone: Zone, synced: bool, feed_lost: bool) -> bool:
     """Say how fresh the zone is; True when that changed. A zone that was synced once stays so (DESIGN section 9)."""
-    freshness = Freshness(synced or zone.freshness.synced, feed_lost or zone.feed_stale)
+    known = synced or zone.freshness.synced
+    freshness = Freshness(known, known and (feed_lost or zone.feed_stale))
     changed = freshness != zone.freshness
     zone.freshness = freshness
     return changed
