@@ -11,6 +11,7 @@ import grpc.aio
 
 from isthmus_core.errors import InvalidInput, Unavailable
 from isthmus_kit.backoff import Backoff
+from isthmus_sync.reasons import reason_of
 from isthmus_sync.streams import ACCEPTED, Publishing, Subscribing, Wire, publish_on, subscribe_on
 
 Dial = Callable[[int], grpc.aio.Channel]
@@ -84,7 +85,7 @@ async def _attempt(
         finally:
             call.cancel()
     except grpc.aio.AioRpcError as error:
-        return f"{error.code().name}: {error.details()}"
+        return reason_of(error.code().name, error.details() or "")
     except TimeoutError:
         return f"no answer within {CONNECT_TIMEOUT:g} s"
     except (InvalidInput, Unavailable) as error:

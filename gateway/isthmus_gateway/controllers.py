@@ -87,8 +87,14 @@ class Controllers:
     @property
     def trouble(self) -> str:
         """Which streams are down and why, for people; empty when both stand."""
-        down = [f"{stream}: {link.address}: {link.why}" for stream, link in self.links.items() if not link.connected]
-        return f"no controller answers, the last known state is served ({'; '.join(down)})" if down else ""
+        down: dict[str, list[str]] = {}
+        for stream, link in self.links.items():
+            if not link.connected:
+                down.setdefault(f"{link.address}: {link.why}" if link.address else link.why, []).append(stream)
+        listed = "; ".join(f"{' and '.join(streams)}: {why}" for why, streams in down.items())
+        known = self.synced or self.confirmed_at is not None
+        meanwhile = "the last known state is served" if known else "and nothing is known from before"
+        return f"no controller answers, {meanwhile} ({listed})" if down else ""
 
     @property
     def refusals(self) -> str:
