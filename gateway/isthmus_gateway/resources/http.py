@@ -34,9 +34,9 @@ ALWAYS = "connect-failure,refused-stream,reset-before-request"
 """Nothing of the request has been seen by anybody: any method may be tried again."""
 
 WHEN_IDEMPOTENT = ALWAYS + ",reset,gateway-error"
-RETRIES = 4
+RETRIES = 3
 
-HEDGE_MS = 500
+HEDGE_MS = 250
 """An idempotent request without an answer after this time is sent to another host as well, and the first answer wins.
 
 A failed health check does not close HTTP connections (envoy#2295), so a request that is with a frozen backend would
@@ -101,7 +101,7 @@ def _retries(retry_on: str) -> RetryPolicy:
     return RetryPolicy(
         retry_on=retry_on,
         num_retries=number(RETRIES),
-        retry_back_off=RetryPolicy.RetryBackOff(base_interval=milliseconds(5), max_interval=milliseconds(100)),
+        retry_back_off=RetryPolicy.RetryBackOff(base_interval=milliseconds(2), max_interval=milliseconds(50)),
         retry_priority=RetryPolicy.RetryPriority(
             name="envoy.retry_priorities.previous_priorities",
             typed_config=packed(PreviousPrioritiesConfig(update_frequency=1)),
