@@ -22,7 +22,7 @@ _COMMANDS = {
     "doctor": Lazy("isthmus_cli.commands.doctor:doctor", "Look for what is wrong, and say how to mend it."),
     "controller": Lazy("isthmus_cli.commands.controller:controller", "Run the federation controller."),
     "gateway": Lazy("isthmus_cli.commands.gateway:gateway", "Run the gateway of a cluster, with its Envoy."),
-    "dns": Lazy("isthmus_cli.commands.dns:dns", "Run the DNS server of a cluster."),
+    "dns": Lazy("isthmus_cli.commands.dns:dns", "Run the DNS server of a cluster; check it from outside."),
     "completion": Lazy("isthmus_cli.commands.completion:completion", "Print the completion script for your shell."),
     "version": Lazy("isthmus_cli.commands.version:version", "Print the versions of Isthmus and its real parts."),
 }

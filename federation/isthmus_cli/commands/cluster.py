@@ -13,6 +13,7 @@ from isthmus_cli.home import find_home, home_option
 from isthmus_cli.output import output_option, paint, show, table
 from isthmus_core.errors import InvalidInput
 from isthmus_core.names import Locality, parse_cluster_id
+from isthmus_kit.files import check_writable, write_file
 
 
 @click.group()
@@ -45,13 +46,14 @@ def register(
     """
     parse_cluster_id(name)
     Locality.parse(locality)
+    if token_file:
+        # Before a token is made: a new one voids the one before.
+        check_writable(token_file)
     body = {"cluster": name, "locality": locality, "network": network, "ttl_minutes": ttl}
     answer = admin_client(home, controller).ask("POST", "tokens", body=body).body
     token = str(answer["token"])
     if token_file:
-        descriptor = os.open(token_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(token + "\n")
+        write_file(token_file, f"{token}\n".encode())
     else:
         click.echo(token)
     where = f"--token-file {token_file}" if token_file else "--token-file FILE"
