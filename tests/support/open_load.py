@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 
 PROGRAM = Path(__file__).parent.parent / "bench" / "http_load.py"
 
@@ -43,17 +44,20 @@ async def open_load(
     """The load runs from the start of the block; its end waits for the last answer."""
     load = OpenLoad()
     arguments = ("open", address, str(port), str(rate), str(seconds), method)
-    child = await asyncio.create_subprocess_exec(sys.executable, PROGRAM, *arguments, stdout=-1, stderr=-1)
-    try:
-        assert child.stderr is not None
-        async with asyncio.timeout(20):
-            await child.stderr.readline()
-        yield load
-        async with asyncio.timeout(seconds + 30):
-            output, errors = await child.communicate()
-        assert child.returncode == 0, errors.decode()
-        load.records = [(due, done, outcome) for due, done, outcome in json.loads(output)["records"]]
-    finally:
-        if child.returncode is None:
-            child.kill()
-            await child.wait()
+    with TemporaryFile() as records:
+        # Into a file: a pipe is full after 64 KiB, and nobody reads it before the load has ended.
+        child = await asyncio.create_subprocess_exec(sys.executable, PROGRAM, *arguments, stdout=records, stderr=-1)
+        try:
+            assert child.stderr is not None
+            async with asyncio.timeout(20):
+                await child.stderr.readline()
+            yield load
+            async with asyncio.timeout(seconds + 30):
+                _, errors = await child.communicate()
+            assert child.returncode == 0, errors.decode()
+            records.seek(0)
+            load.records = [(due, done, outcome) for due, done, outcome in json.loads(records.read())["records"]]
+        finally:
+            if child.returncode is None:
+                child.kill()
+                await child.wait()
