@@ -80,7 +80,9 @@ def write_config(home: Path, config: AdminConfig) -> Path:
         ]
     )
     path = home / CONFIG_NAME
-    path.write_text(text, encoding="utf-8")
+    from isthmus_kit.files import write_file
+
+    write_file(path, text.encode(), 0o644)
     return path
 
 

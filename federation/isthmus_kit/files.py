@@ -55,6 +55,19 @@ def make_folder(path: Path, mode: int = 0o700) -> None:
         raise unwritable(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
 
 
+def check_writable(path: Path) -> None:
+    """Raise InvalidInput when `write_file` could not write `path`."""
+    if path.exists() and not path.is_file():
+        raise InvalidInput(f"{path} is not a file", "Choose a path where nothing or a file stands.")
+    for problem, there in (
+        (errno.ENOENT, path.parent.exists()),
+        (errno.ENOTDIR, path.parent.is_dir()),
+        (errno.EACCES, os.access(path.parent, os.W_OK | os.X_OK)),
+    ):
+        if not there:
+            raise unwritable(path, OSError(problem, os.strerror(problem)))
+
+
 def read_file(path: Path, what: str, mend: str) -> bytes:
     """The content of `path`; raises InvalidInput that names `what` is missing or unreadable, and the mend."""
     try:

@@ -6,6 +6,7 @@ _WORDS = (
     ("WRONG_VERSION_NUMBER", "what answers there speaks no TLS"),
     ("handshake", "the TLS handshake failed: it is no controller, or it does not know our certificate"),
     ("Connection refused", "nothing listens there"),
+    ("No such file or directory", "nothing listens there"),
     ("No route to host", "there is no way to that address"),
     ("Network is unreachable", "there is no way to that address"),
     ("DNS resolution failed", "its name cannot be resolved"),

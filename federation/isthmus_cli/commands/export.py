@@ -1,6 +1,5 @@
 """`isthmus export` and `isthmus unexport`: write or remove a ServiceExport beside a cluster's services."""
 
-import os
 from pathlib import Path
 
 import click
@@ -8,6 +7,7 @@ import click
 from isthmus_cli.home import cluster_folder, find_home, home_option
 from isthmus_core.errors import InvalidInput
 from isthmus_core.names import ServiceName
+from isthmus_kit.files import unwritable, write_file
 
 _DOCUMENT = """\
 # Written by 'isthmus export'; 'isthmus unexport {service}' removes it.
@@ -50,9 +50,7 @@ def export(service: str, services: Path | None, cluster: str | None, home: Path 
         click.echo(f"{name} is exported already, by {exported[name].name}.")
         return
     path = _path(folder, name)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(_DOCUMENT.format(service=name, namespace=name.namespace, name=name.name), encoding="utf-8")
-    os.replace(temporary, path)
+    write_file(path, _DOCUMENT.format(service=name, namespace=name.namespace, name=name.name).encode(), 0o644)
     click.echo(f"Exported {name}: {path}")
     click.echo(f"Every cluster now finds it at {name.host()}")
 
@@ -74,7 +72,10 @@ def unexport(service: str, services: Path | None, cluster: str | None, home: Pat
             f"{name} is exported by a document of your own, {exported[name]}",
             "Remove the ServiceExport from that file.",
         )
-    exported[name].unlink()
+    try:
+        exported[name].unlink()
+    except OSError as error:
+        raise unwritable(exported[name], error) from error
     click.echo(f"Took {name} back: removed {exported[name]}")
 
 
