@@ -1,9 +1,13 @@
-"""A TCP relay that can be slow, swallow everything, refuse, or cut: a bad network between two real programs."""
+"""A TCP relay that can be slow, swallow everything, refuse, or cut: a bad network between two real programs.
+
+`python relay.py ADDRESS PORT TARGET PORT DELAY` is one on a host of its own.
+"""
 
 import asyncio
 import contextlib
 import socket
 import struct
+import sys
 from types import TracebackType
 from typing import Self
 
@@ -136,3 +140,13 @@ class Relay:
                 wire.put_nowait((loop.time() + self.delay, chunk))
                 if not chunk:
                     return
+
+
+async def main(address: str, port: str, target: str, target_port: str, delay: str) -> None:
+    async with Relay((target, int(target_port)), address, int(port), float(delay)):
+        print("carrying", flush=True)
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))
