@@ -82,7 +82,7 @@ class HealthCheck(msgspec.Struct, frozen=True):
     port_name: str = ""
     interval_ms: int = 100
     timeout_ms: int = 100
-    unhealthy_threshold: int = 1
+    unhealthy_threshold: int = 2
     healthy_threshold: int = 2
 
 

@@ -127,7 +127,11 @@ def balancing(panic_percent: float, wait_for_first_check: bool) -> Cluster.Commo
 
 
 def circuit_breakers() -> CircuitBreakers:
-    """Retry as many as there are: the defaults (1024 connections, 3 retries at a time) lose requests in a failover."""
+    """Room for a failover: the defaults (1024 connections, 3 retries at a time) lose requests in one.
+
+    Retries of a failover last milliseconds, so a hundred at a time carry tens of thousands a second. A service that has
+    become slow is what the budget is for: no more than a fifth of its requests is repeated, so that it can recover.
+    """
     return CircuitBreakers(
         thresholds=[
             CircuitBreakers.Thresholds(
@@ -136,7 +140,7 @@ def circuit_breakers() -> CircuitBreakers:
                 max_pending_requests=number(UNLIMITED),
                 max_requests=number(UNLIMITED),
                 retry_budget=CircuitBreakers.Thresholds.RetryBudget(
-                    budget_percent=Percent(value=100.0), min_retry_concurrency=number(1024)
+                    budget_percent=Percent(value=20.0), min_retry_concurrency=number(100)
                 ),
             )
         ]

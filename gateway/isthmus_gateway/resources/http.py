@@ -40,7 +40,8 @@ HEDGE_MS = 250
 """An idempotent request without an answer after this time is sent to another host as well, and the first answer wins.
 
 A failed health check does not close HTTP connections (envoy#2295), so a request that is with a frozen backend would
-wait for ever. New requests leave such a backend as soon as its check fails, long before this time.
+wait for ever. New requests leave such a backend as soon as its check fails. What honestly takes longer is sent again
+too; the retry budget (checks.py) bounds how much of that there can be at once.
 """
 
 STREAM_IDLE_MS = 3_600_000

@@ -85,11 +85,12 @@ def _gateways(name: str, cluster: Cluster, health_log: str, probe_timeout_ms: in
 def _left_when_unacknowledged(probe_timeout_ms: int) -> BindConfig:
     """A host or a wire that is gone: the kernel ends a connection on which nothing is acknowledged any more.
 
-    The peer's kernel acknowledges, also while its Envoy stutters, so this can be quicker than a ping. Linux counts from
-    the first retransmission that got no answer, 0.2 to 0.4 s after the cut; a third of a probe's time is longer than
-    one round trip more.
+    The peer's kernel acknowledges, also while its Envoy stutters, so this can be quicker than a ping. All tunnels share
+    the connection, so a lost packet or two on a long way must not end it: Linux retransmits after 0.2 s and more, then
+    after twice that, and so on; a second and several round trips leave room for two of them.
     """
-    option = SocketOption(level=IPPROTO_TCP, name=TCP_USER_TIMEOUT, int_value=probe_timeout_ms // 3)
+    patience = max(1_000, 4 * probe_timeout_ms)
+    option = SocketOption(level=IPPROTO_TCP, name=TCP_USER_TIMEOUT, int_value=patience)
     return BindConfig(socket_options=[option])
 
 
