@@ -6,13 +6,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isthmus_core.merge import merge
-from isthmus_core.model import Capacity, Cluster, ClusterState, Export, Gateway, Here, ServicePort, ServiceType, ZoneCapacity
+from isthmus_core.model import (
+    Capacity,
+    Cluster,
+    ClusterState,
+    Export,
+    Gateway,
+    Here,
+    ServicePort,
+    ServiceType,
+    ZoneCapacity,
+)
 from isthmus_core.names import ClusterId, Locality, ServiceName
 from isthmus_core.route import route
 from isthmus_sync import codec
 
 SERVICE = ServiceName("shop", "echo")
-localities = st.builds(Locality, st.sampled_from(["aws", "gcp"]), st.sampled_from(["r1", "r2"]), st.sampled_from(["a", "b"]))
+localities = st.builds(
+    Locality, st.sampled_from(["aws", "gcp"]), st.sampled_from(["r1", "r2"]), st.sampled_from(["a", "b"])
+)
 ports = st.lists(
     st.builds(ServicePort, st.sampled_from(["", "http", "admin"]), st.sampled_from([80, 81, 443])),
     min_size=1,

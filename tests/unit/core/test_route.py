@@ -83,14 +83,16 @@ def test_tiers_go_from_the_same_zone_to_anywhere() -> None:
 
 def test_own_endpoints_come_before_a_tunnel_to_the_same_zone() -> None:
     decided = decide(
-        [cluster("twin", str(HOME)), cluster("home", str(HOME))], [capacity("twin", str(HOME), 5), capacity("home", str(HOME), 1)]
+        [cluster("twin", str(HOME)), cluster("home", str(HOME))],
+        [capacity("twin", str(HOME), 5), capacity("home", str(HOME), 1)],
     )
     assert names(decided) == [["home"], ["twin"]]
 
 
 def test_the_weight_of_a_remote_cluster_is_its_healthy_capacity() -> None:
     decided = decide(
-        [cluster("b", "gcp/x/y"), cluster("c", "azure/x/y")], [capacity("b", "gcp/x/y", 3, 9), capacity("c", "azure/x/y", 7)]
+        [cluster("b", "gcp/x/y"), cluster("c", "azure/x/y")],
+        [capacity("b", "gcp/x/y", 3, 9), capacity("c", "azure/x/y", 7)],
     )
     assert decided.ports[0].tiers == (
         (
@@ -101,7 +103,10 @@ def test_the_weight_of_a_remote_cluster_is_its_healthy_capacity() -> None:
 
 
 def test_sick_own_endpoints_keep_their_tier_because_our_envoy_checks_them() -> None:
-    decided = decide([cluster("home", str(HOME)), cluster("b", "gcp/x/y")], [capacity("home", str(HOME), 0, 2), capacity("b", "gcp/x/y", 1)])
+    decided = decide(
+        [cluster("home", str(HOME)), cluster("b", "gcp/x/y")],
+        [capacity("home", str(HOME), 0, 2), capacity("b", "gcp/x/y", 1)],
+    )
     assert names(decided) == [["home"], ["b"]]
     assert "0 of 2 ready" in why(decided, "home")
 
