@@ -23,14 +23,11 @@ IDLE_MS = 3_600_000
 IPPROTO_TCP, TCP_USER_TIMEOUT = 6, 18  # Linux: tcp(7)
 
 
-def build_remote(
-    cluster: Cluster, health_log: str, unreachable: bool = False, probe_timeout_ms: int = PROBE_TIMEOUT_MS
-) -> Resources:
+def build_remote(cluster: Cluster, health_log: str, probe_timeout_ms: int = PROBE_TIMEOUT_MS) -> Resources:
     """Everything about one remote cluster but its secret (`build_trust`).
 
     Nothing changes here when its gateways fail: Envoy's own probe finds out, and while none of them is healthy every
-    connection into the tunnel is refused at once, inside Envoy, for all services together. `unreachable` is therefore
-    ignored (docs/decisions/0001).
+    connection into the tunnel is refused at once, inside Envoy, for all services together (docs/decisions/0001).
     """
     name = names.gateway_cluster(cluster.id)
     return Resources(
