@@ -82,7 +82,8 @@ def join(token: JoinToken | str, data_dir: Path, *, timeout: float = 10.0) -> Me
     if present is not None:
         return present
     if parsed.expired(datetime.now(UTC)):
-        raise Refused(f"the join token for {parsed.cluster} has expired", _NEW_TOKEN)
+        clock = f"This machine's clock says {datetime.now(UTC):%Y-%m-%d %H:%M} UTC: set it, if that is wrong."
+        raise Refused(f"the join token for {parsed.cluster} has expired", f"{_NEW_TOKEN} {clock}")
     make_folder(data_dir)
     key = _own_key(data_dir)
     root, enrolment = _enrol(parsed, make_request(key, f"Isthmus CA {parsed.cluster}"), timeout)

@@ -60,6 +60,16 @@ class RunningController:
         self.process = self.spawn("controller", "controller", *listen)
         wait_until(self._answers, within=30, every=0.1)
 
+    @property
+    def grpc(self) -> str:
+        """Where gateways reach the controller."""
+        return f"{self.address}:{self._grpc}"
+
+    @property
+    def admin(self) -> str:
+        """Where the command and joining clusters reach the controller."""
+        return f"{self.address}:{self._admin}"
+
     def stop_controller(self) -> None:
         if self.process is not None:
             self.process.stop()

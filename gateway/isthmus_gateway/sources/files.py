@@ -47,7 +47,8 @@ class SourceState(msgspec.Struct, frozen=True):
         """For readiness: what is wrong, in one line; the first few of many problems."""
         shown = [str(problem).rstrip(".") for problem in self.problems[:NAMED]]
         more = [f"and {len(self.problems) - NAMED} more"] if len(self.problems) > NAMED else []
-        return "; ".join([*([self.folder] if self.folder else []), *shown, *more])
+        parts = [*([self.folder] if self.folder else []), *shown, *more]
+        return "; ".join(parts) + "." if parts else ""
 
 
 class FileSource:
