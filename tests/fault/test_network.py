@@ -213,6 +213,13 @@ async def test_clusters_fail_over_while_the_controller_s_host_is_out_of_everybod
         await serves(load, "neighbour")
         west.restore()
         await serves(load, "west")
+        west.processes["gateway"].kill()
+        began = time.monotonic()
+        west.start_gateway()  # nobody answers it, nobody refuses it: it begins with what it knew
+        await asyncio.to_thread(west.wait_ready)
+        print(f"controllers in a black hole: a new agent ready after {time.monotonic() - began:.1f} s")
+        west.processes["backend-10-8080"].kill()
+        await serves(load, "neighbour")
         hosts.network.heal()
         for name in PLACES:
             await state_is(hosts, name, "healthy")
@@ -233,6 +240,8 @@ async def test_a_cluster_that_only_one_other_cannot_reach_is_left_by_that_one_al
         await asyncio.sleep(1)
         assert set(ours.answered_by(left)) == {"east"}
         assert await asyncio.to_thread(hosts.state_of, "neighbour") == "healthy", "its session stands"
+        seen = await asyncio.gather(*(asyncio.to_thread(member.unreachable) for member in (west, east)))
+        assert seen == [["neighbour"], []]
         hosts.network.heal()
         await serves(ours, "neighbour")
     assert ours.lost == theirs.lost == []

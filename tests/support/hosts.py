@@ -5,6 +5,7 @@ import contextlib
 import json
 import signal
 import socket
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -65,6 +66,11 @@ class HostMember(Member):
     def missing(self) -> Mapping[str, str]:
         with self.host.inside():
             return super().missing()
+
+    def unreachable(self) -> list[str]:
+        """The clusters that this one's gateway cannot reach."""
+        with self.host.inside(), urllib.request.urlopen("http://127.0.0.1:15020/v1/state", timeout=5) as answer:
+            return [str(one["id"]) for one in json.loads(answer.read())["clusters"] if one["unreachable"]]
 
     def start_backend(self, name: str = "", host: int = 10, port: int = 8080) -> Process:
         with self.host.inside():
