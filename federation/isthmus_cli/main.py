@@ -1,5 +1,7 @@
 """The `isthmus` command: names all commands, imports the one that is called, turns errors into one sentence."""
 
+import errno
+import os
 import sys
 
 import click
@@ -41,6 +43,7 @@ def main() -> None:
     """Run the command; exit 0 when it worked, 1 when it failed, 2 when it was called wrongly."""
     try:
         code = root.main(prog_name="isthmus", standalone_mode=False)
+        sys.stdout.flush()
     except click.exceptions.Abort:
         click.echo("Stopped.", err=True)
         sys.exit(1)
@@ -55,7 +58,21 @@ def main() -> None:
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(1)
+    except OSError as error:
+        if error.errno not in _OUTPUT_LOST or error.filename is not None:
+            raise
+        _leave_stdout()
+        click.echo(f"Error: the output cannot be written: {(error.strerror or '').lower()}. Free some space.", err=True)
+        sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+_OUTPUT_LOST = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+
+
+def _leave_stdout() -> None:
+    """What standard output still holds cannot be written: let Python not try again at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

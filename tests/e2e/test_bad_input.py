@@ -169,6 +169,20 @@ def test_ports_that_are_taken_are_named_before_anything_is_started(two: Federati
         )
 
 
+def test_a_second_gateway_never_shares_a_service_address_in_silence(two: Federation, spare: Path) -> None:
+    west, mine = two["west"], two.net.address(9)
+    vip, web = west.vip(), f"{mine}:{free_port(mine)}"
+    log = spare.parent / "second.log"
+    words = ("gateway", "--data-dir", str(spare), "--listen", f"{mine}:{free_port(mine)}", "--web-listen", web)
+    assert two.process is not None
+    command = [*two.process.command[:3], *words, "--vip-range", f"{west.net.prefix}.128/25"]
+    with Process(command, log, two.environment) as gateway:
+        said = f"cannot bind '{vip}:8080': Address already in use. End what listens there; it is tried again"
+        wait_until(lambda: said in http_get(web, "/readyz"), within=20, every=0.1)
+        gateway.stop()
+    assert west.missing() == {}
+
+
 def test_folders_that_are_in_use_are_named(two: Federation) -> None:
     mine = two.net.address(9)
     free = (f"{mine}:{free_port(mine)}", f"{mine}:{free_port(mine)}")
@@ -254,8 +268,9 @@ def test_an_envoy_that_dies_at_start_is_quoted(two: Federation, spare: Path, tmp
     program.chmod(0o755)
     mine, log = two.net.address(9), tmp_path / "gateway.log"
     web = f"{mine}:{free_port(mine)}"
+    assert two.process is not None
     command = [
-        *two.process.command[:3],  # type: ignore[union-attr]  # the controller runs
+        *two.process.command[:3],
         *("gateway", "--data-dir", str(spare), "--listen", f"{mine}:{free_port(mine)}", "--web-listen", web),
         *("--vip-range", f"{two.net.prefix}.128/25"),
     ]

@@ -18,7 +18,7 @@ from isthmus_gateway.resources import names
 from isthmus_gateway.resources.assignments import build_assignments
 from isthmus_gateway.resources.bootstrap import HTTP_OPTIONS
 from isthmus_gateway.resources.checks import active_checks, balancing, circuit_breakers, outliers
-from isthmus_gateway.resources.encode import Resources, ads, encoded, milliseconds, number, packed
+from isthmus_gateway.resources.encode import Resources, ads, encoded, milliseconds, no, number, packed
 from isthmus_gateway.resources.http import http_connections
 from isthmus_gateway.resources.transport import with_destination
 
@@ -110,6 +110,8 @@ def _listener(service: ServiceName, port: ServicePort, vip: str, listen_port: in
         name=names.egress_listener(service, port.port),
         address=Address(socket_address=SocketAddress(address=vip, port_value=listen_port)),
         filter_chains=[FilterChain(filters=[chosen])],
+        # Else a second gateway of this machine with the same VIP range would silently get half of the connections.
+        enable_reuse_port=no(),
         # The statistics of all services together: one set per listener costs 30 KB each.
         stat_prefix="egress",
     )

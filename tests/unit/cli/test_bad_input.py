@@ -1,7 +1,10 @@
 """What a person gets wrong on the command line: one sentence with the mend, exit 2 for usage and 1 for all else."""
 
+import os
 import shutil
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -138,3 +141,19 @@ def test_doctor_says_how_to_mend(federation: Path) -> None:
     assert done.returncode == 1
     assert "no controller answers" in done.stdout
     assert "isthmus controller" in done.stdout
+
+
+@pytest.mark.parametrize("words", [["status"], ["--help"], ["version"]])
+def test_output_that_cannot_be_written_is_one_sentence(words: list[str], federation: Path) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "isthmus_cli.main", *words],
+            env={**os.environ, "ISTHMUS_HOME": str(federation)},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1 and done.stderr.startswith("Error: ")
