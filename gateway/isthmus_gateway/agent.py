@@ -288,8 +288,8 @@ class Agent:
     async def _measure_distances(self) -> None:
         while True:
             await asyncio.sleep(TICK_S * SLOW_TICKS)
-            if unproven := self.hub.remotes.unproven():
-                self.hub.be_patient(await distances(unproven))
+            if doubtful := self.hub.remotes.doubtful():
+                self.hub.be_patient(await distances(doubtful))
 
     async def _tick(self) -> None:
         """Everything that happens because time goes by."""

@@ -123,7 +123,7 @@ class Hub:
         self.computed()
 
     def be_patient(self, round_trips_ms: Mapping[ClusterId, float]) -> None:
-        """Give clusters that never answered a probe the time for the next one that their distance asks for."""
+        """Give clusters that do not answer probes the time for the next one that their distance asks for."""
         for cluster in self.remotes.patience(round_trips_ms):
             self._tell_cluster(cluster)
 

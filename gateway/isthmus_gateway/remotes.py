@@ -54,29 +54,31 @@ class Remotes:
         """How long a probe may take."""
         return self._probe_ms.get(cluster, FIRST_PROBE_MS)
 
-    def unproven(self) -> Mapping[ClusterId, tuple[tuple[str, int], ...]]:
-        """The gateways of the clusters that were probed and never reached."""
+    def doubtful(self) -> Mapping[ClusterId, tuple[tuple[str, int], ...]]:
+        """The gateways of the clusters that were probed and never reached, or that cannot be reached now."""
         return {
             cluster: tuple(verdicts)
             for cluster, verdicts in self._verdicts.items()
-            if verdicts and cluster not in self._reached
+            if verdicts and (cluster not in self._reached or self.unreachable(cluster))
         }
 
     def patience(self, round_trips_ms: Mapping[ClusterId, float]) -> list[ClusterId]:
-        """Give the probes of unproven clusters the time that the distance asks for; those whose time has grown.
+        """Give the probes of doubtful clusters the time that the distance asks for; those whose time has grown.
 
         Only a cluster whose gateway accepts connections is in `round_trips_ms`: one that was down when it was first
         looked at must not be probed patiently for ever. Where a proxy stands in front of a gateway the distance to it
-        says too little, so that looking in vain counts too.
+        says too little, so that looking in vain counts too, until it was reached once (the kernel of a frozen gateway
+        accepts connections as well).
         """
         grown = []
-        for cluster in self.unproven():
+        for cluster in self.doubtful():
             if cluster not in round_trips_ms:
                 continue
-            before = self.probe_ms(cluster)
-            looks = self._looks[cluster] = self._looks.get(cluster, 0) + 1
-            needed = before * 2 if looks % LOOKS_BEFORE_MORE == 0 else round_trips_ms[cluster] * ROUND_TRIPS
-            now = before
+            before = now = self.probe_ms(cluster)
+            needed = round_trips_ms[cluster] * ROUND_TRIPS
+            if cluster not in self._reached:
+                looks = self._looks[cluster] = self._looks.get(cluster, 0) + 1
+                needed = before * 2 if looks % LOOKS_BEFORE_MORE == 0 else needed
             while now < min(needed, LONGEST_PROBE_MS):
                 now = min(LONGEST_PROBE_MS, now * 2)
             if now != before:

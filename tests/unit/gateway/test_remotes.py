@@ -31,7 +31,7 @@ def test_a_probe_gets_the_time_that_the_distance_asks_for(round_trip: float, pro
 
 def test_a_cluster_that_is_down_when_it_is_first_looked_at_is_probed_quickly_all_the_same() -> None:
     remotes = looked_at(healthy=False)
-    assert remotes.unproven() == {EAST: (ONE,)}
+    assert remotes.doubtful() == {EAST: (ONE,)}
     for _ in range(20):
         assert remotes.patience({}) == []
     assert remotes.probe_ms(EAST) == FIRST_PROBE_MS
@@ -46,9 +46,18 @@ def test_a_gateway_behind_a_proxy_gets_more_time_after_a_while() -> None:
     assert remotes.probe_ms(EAST) == LONGEST_PROBE_MS
 
 
-def test_a_cluster_that_was_reached_keeps_its_time() -> None:
+def test_a_cluster_that_was_reached_gets_more_time_only_when_the_way_has_become_longer() -> None:
     remotes = looked_at(healthy=True)
+    assert remotes.doubtful() == {} and remotes.patience({EAST: 500.0}) == []
     remotes.note(EAST, *ONE, False)
-    assert remotes.unproven() == {} and remotes.patience({EAST: 500.0}) == []
+    for _ in range(20):  # frozen, or being started: its kernel accepts connections
+        assert remotes.patience({EAST: 0.1}) == []
+    assert remotes.patience({EAST: 100.0}) == [EAST]
+    assert remotes.probe_ms(EAST) == 500
+
+
+def test_a_cluster_that_is_gone_is_forgotten() -> None:
+    remotes = looked_at(healthy=False)
+    remotes.patience({EAST: 500.0})
     remotes.retain(EAST, None)
-    assert remotes.probe_ms(EAST) == FIRST_PROBE_MS
+    assert remotes.doubtful() == {} and remotes.probe_ms(EAST) == FIRST_PROBE_MS
