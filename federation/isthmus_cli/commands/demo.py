@@ -2,12 +2,12 @@
 
 import asyncio
 import contextlib
-import os
 import signal
 import sys
 import tempfile
 import time
 from pathlib import Path
+from shlex import quote
 
 import click
 
@@ -74,6 +74,7 @@ async def _demo(stay: bool, output: str, folder: Path) -> int:
     world = World(folder)
     story = Story(world, say)
     try:
+        await world.open()
         await story.tell()
         story.report.seconds = round(time.monotonic() - begun, 1)
         _finish(story, output)
@@ -125,14 +126,14 @@ def _invite(world: object) -> None:
 
     assert isinstance(world, World)
     near, second, _ = world.places
-    command = f"{os.path.relpath(Path(sys.executable).parent)}/isthmus"
     click.echo("\nThe federation stays up until you press Ctrl-C. In another terminal:\n")
-    click.echo(f"  export ISTHMUS_HOME={world.home}\n")
+    # Quoted for the shell, and absolute: the other terminal may be in another folder.
+    click.echo(f"  export PATH={quote(str(Path(sys.executable).parent))}:$PATH ISTHMUS_HOME={quote(str(world.home))}\n")
     for line in (
-        f"{command} status --watch",
-        f"{command} explain shop/echo --from {near.name}",
-        f"{command} cluster drain {second.name}",
-        f"dig @{near.dns} -p {DNS_PORT} {ECHO}",
-        f"curl http://$(dig @{near.dns} -p {DNS_PORT} {ECHO} +short):{SERVICE_PORT}/",
+        "isthmus status --watch",
+        f"isthmus explain shop/echo --from {near.name}",
+        f"isthmus cluster drain {second.name}",
+        f"dig @{near.dns} -p {DNS_PORT} {ECHO} +noall +answer",
+        f"curl -s http://$(dig @{near.dns} -p {DNS_PORT} {ECHO} +short):{SERVICE_PORT}/",
     ):
         click.echo(f"  {line}")

@@ -100,7 +100,7 @@ class HttpLoad(Load):
             writer.close()
             raise
         self._idle.append((reader, writer))
-        return body.decode()
+        return body.decode().strip()
 
 
 class TcpLoad(Load):

@@ -8,7 +8,10 @@ import signal
 
 async def _http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, word: bytes) -> None:
     """Answer every request on a kept-alive connection with this sample's name."""
-    answer = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%s" % (len(word), word)
+    answer = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%s" % (
+        len(word) + 1,
+        word + b"\n",
+    )
     with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
         while True:
             await reader.readuntil(b"\r\n\r\n")

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from isthmus_cli.demo import guard
 from isthmus_core.errors import Unavailable
 from isthmus_kit.children import descendants, die_with_parent, end, send
 
@@ -48,15 +49,22 @@ class Place(NamedTuple):
 PLACES = (("ireland", "aws/eu-west-1/a"), ("belgium", "gcp/europe-west1/b"), ("berlin", "onprem/berlin/rack-7"))
 
 
-def choose_places() -> tuple[str, list[Place]]:
-    """A free /16 of the loopback network for the whole demo, so that two demos can run at once."""
+def claim_network() -> tuple[socket.socket, int]:
+    """A free /16 of the loopback network for the whole demo, 127.N: what holds the claim, and N.
+
+    The claim is a name of the kernel (unix(7), abstract sockets) that ends with the demo: two demos that start in the
+    same second must not choose the same addresses, long before either listens there.
+    """
     for second in range(90, 120):
+        claim = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            claim.bind(f"\0isthmus-demo-127.{second}")
+        except OSError:
+            claim.close()
+            continue
         if all(_free(f"127.{second}.0.1", port) for port in (15010, 15014)):
-            places = [
-                Place(name, locality, f"127.{second}.{n}", f"127.{second}.{100 + n}.0/24")
-                for n, (name, locality) in enumerate(PLACES, 1)
-            ]
-            return f"127.{second}.0.1", places
+            return claim, second
+        claim.close()
     raise Unavailable("no free loopback network for the demo", "Stop other demos, or free port 15010 on 127.90.0.1.")
 
 
@@ -66,8 +74,23 @@ class World:
     def __init__(self, home: Path) -> None:
         """`home` is the demo's data directory."""
         self.home = home
-        self.controller, self.places = choose_places()
+        self._claim, second = claim_network()
+        self.controller = f"127.{second}.0.1"
+        self.places = [
+            Place(name, locality, f"127.{second}.{n}", f"127.{second}.{100 + n}.0/24")
+            for n, (name, locality) in enumerate(PLACES, 1)
+        ]
         self._children: dict[str, asyncio.subprocess.Process] = {}
+        self._guard: asyncio.subprocess.Process | None = None
+
+    async def open(self) -> None:
+        """Before anything is started: set the guard that ends it all if the demo is killed."""
+        self._guard = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-S", "-E", guard.__file__, str(self.home)),
+            stdin=asyncio.subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for the demo
+        )
 
     async def cli(self, *words: str) -> str:
         """Run one isthmus command as a person would; raises Unavailable with its error when it fails."""
@@ -163,6 +186,10 @@ class World:
         if controller := self._children.get("controller"):
             await end(controller, 10)
         self._children.clear()
+        if self._guard is not None and self._guard.stdin is not None:
+            self._guard.stdin.close()
+            await self._guard.wait()
+        self._claim.close()
 
     def check_alive(self) -> None:
         """Raise Unavailable with its last log line when a process has ended by itself."""
@@ -207,7 +234,7 @@ class World:
 
     def _environment(self) -> Mapping[str, str]:
         mine = {name: value for name, value in os.environ.items() if not name.startswith("ISTHMUS_") or name in _KEPT}
-        return {**mine, "ISTHMUS_HOME": str(self.home)}
+        return {**mine, "ISTHMUS_HOME": str(self.home), guard.VARIABLE: str(self.home)}
 
 
 _KEPT = ("ISTHMUS_ETCD", "ISTHMUS_ENVOY")
