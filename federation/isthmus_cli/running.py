@@ -19,6 +19,8 @@ def run_until_signal(start: Callable[[asyncio.Event], Awaitable[None]]) -> None:
     """
     try:
         asyncio.run(_run(start))
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None  # the second signal
     except BaseExceptionGroup as group:
         if (error := _first(group)) is not None:
             raise error from None

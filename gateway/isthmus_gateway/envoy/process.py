@@ -1,6 +1,7 @@
 """Keep one Envoy running: adopt the one that an earlier agent left, else start it; again when it ends."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import random
@@ -73,13 +74,22 @@ class EnvoyProcess:
             await asyncio.sleep(self._backoff.delay(attempt, random.random) if attempt else 0.0)
 
     async def stop(self, drain: float = 5.0) -> None:
-        """End Envoy: clients are asked to leave and get `drain` seconds for it, then SIGTERM, then SIGKILL."""
+        """End Envoy: clients are asked to leave and get `drain` seconds for it, then SIGTERM, then SIGKILL.
+
+        Cancelled meanwhile (a person who cannot wait asks twice), it kills Envoy at once: nobody would end it later.
+        """
         pid = self.running_pid()
         if pid is None:
             return
-        await self._drain(drain)
-        if not await _signalled(pid, signal.SIGTERM, TERM_S):
-            await _signalled(pid, signal.SIGKILL, TERM_S)
+        try:
+            await self._drain(drain)
+            if not await _signalled(pid, signal.SIGTERM, TERM_S):
+                await _signalled(pid, signal.SIGKILL, TERM_S)
+        except asyncio.CancelledError:
+            if self.running_pid() == pid:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            raise
         self._obituary(pid)
         self._files.pid.unlink(missing_ok=True)
 
