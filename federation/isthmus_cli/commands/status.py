@@ -83,11 +83,15 @@ def _as_text(now: "Status") -> str:
     lines += [paint(f"  unreadable: {q.key}: {q.reason}", "red") for q in now.quarantined]
     for member in now.etcd:
         word = paint("healthy", "green") if member.healthy else paint(member.problem or "unhealthy", "red")
-        size = f"{member.size_bytes / 1e6:.1f} MB" if member.healthy else "-"
+        size = _size(member.size_bytes) if member.healthy else "-"
         lines.append(f"etcd {member.address} {member.version}: {word}, {size}{', leader' if member.leader else ''}")
     for replica in now.replicas:
         lines.append(f"controller {replica.id} at {replica.admin}{' (this one)' if replica.self else ''}")
     return "\n".join(lines)
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
 
 
 def cluster_row(c: "ClusterView", now_ms: int) -> list[str]:
