@@ -64,7 +64,7 @@ async def test_nothing_changes_for_traffic_when_the_controller_and_its_etcd_are_
         fault = time.monotonic()
         await asyncio.sleep(3)
         assert set(load.answered_by(fault)) == {"neighbour"}
-        three.start_controller()
+        await asyncio.to_thread(three.start_controller)
         await asyncio.sleep(1)
         assert set(load.answered_by(fault)) == {"neighbour"}
     assert load.lost == []
