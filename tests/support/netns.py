@@ -96,8 +96,8 @@ class Network:
         if absent:
             raise NoNamespaces(f"{' and '.join(absent)} not found: apt-get install iproute2 nftables")
         self._clear_what_died()
+        self._add(self._switch)
         try:
-            self._add(self._switch)
             _run("ip", "-n", self._switch, "link", "add", "switch", "type", "bridge")
             _run("ip", "-n", self._switch, "link", "set", "switch", "up")
             _run("ip", "netns", "exec", self._switch, "nft", "-f", "-", stdin=_RULES)
