@@ -84,6 +84,9 @@ class AdminClient:
             socket.create_connection((host, port), self._timeout) as raw,
             self._context.wrap_socket(raw, server_hostname=self._config.server_name) as connection,
         ):
+            if method != "GET":
+                # A controller that waits for etcd says so itself, after its own time for that.
+                connection.settimeout(3 * self._timeout)
             connection.sendall(head.encode() + b"\r\n" + payload)
             answer = b"".join(iter(lambda: connection.recv(65536), b""))
         status, text = _parse(answer)

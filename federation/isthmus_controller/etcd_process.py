@@ -251,6 +251,9 @@ class EtcdProcess:
             return f"{worst.msg}: {worst.error}" if worst.error else worst.msg
         if not lines:
             return "it said nothing"
+        panic = next((line for line in lines if line.startswith(("panic: ", "fatal error: "))), "")
+        if panic:
+            return f"{panic[:300]}" + (f" (before that: {entries[0].msg})" if entries else "")
         return entries[0].msg if entries else lines[-1][:300]
 
 

@@ -54,6 +54,7 @@ class Housekeeping:
         self._now_ms = now_ms
         self._missing: set[SessionKey] = set()
         self.leading = False
+        self._told = ""
 
     async def run(self) -> None:
         """Stand for election for ever; lead when elected."""
@@ -67,14 +68,19 @@ class Housekeeping:
                 if not isinstance(why, Unavailable):
                     raise
                 # Losing the lease or the election is nothing special: another replica leads, and we stand again.
-                log.info("this replica does not lead", extra={"why": str(why)})
+                self._say_why_not(str(why))
             except Unavailable as why:
-                log.info("this replica does not lead", extra={"why": str(why)})
+                self._say_why_not(str(why))
             if task is not None and task.cancelling():
                 # A group that ends with errors of its parts says nothing of the cancellation that ended it.
                 raise asyncio.CancelledError
             await asyncio.sleep(backoff.delay(attempt, random.random))
             attempt = min(attempt + 1, 4)
+
+    def _say_why_not(self, why: str) -> None:
+        if why != self._told:
+            log.info("this replica does not lead", extra={"why": why})
+        self._told = why
 
     async def _stand(self) -> None:
         session = await Session.grant(self._client, LEASE_SECONDS)
@@ -84,7 +90,7 @@ class Housekeeping:
                 prefix = self._view.keys.under(ElectionKey, WORK)
                 leadership = await Election(self._client, prefix, session, name=self._own.text()).campaign()
                 log.info("this replica leads", extra={"replica": self._own.id})
-                self.leading = True
+                self.leading, self._told = True, ""
                 while True:
                     await self._work(leadership)
                     await asyncio.sleep(self._every)

@@ -166,6 +166,17 @@ async def test_the_last_line_of_the_log_says_why_it_did_not_start(tmp_path: Path
         await EtcdProcess(tmp_path, binary=etcd_binary).start()
 
 
+async def test_a_panic_over_damaged_data_is_quoted_without_its_trace(tmp_path: Path, etcd_binary: Path) -> None:
+    async with EtcdProcess(tmp_path, binary=etcd_binary):
+        pass
+    for log in (tmp_path / "etcd" / "member" / "wal").glob("*.wal"):
+        with log.open("r+b") as file:
+            file.write(bytes(range(100, 200)))
+    with pytest.raises(Unavailable, match=r"etcd ended at once: panic: .*Its log is ") as ended:
+        await EtcdProcess(tmp_path, binary=etcd_binary).start()
+    assert "goroutine" not in str(ended.value) and "\n" not in str(ended.value)
+
+
 async def test_a_program_that_is_no_etcd_does_not_hang(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="ended at once"):
         await EtcdProcess(tmp_path, binary=Path("/bin/false")).start()
