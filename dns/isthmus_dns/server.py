@@ -61,18 +61,7 @@ async def run(
     `rate_limit` is answers a second and prefix to addresses that are not private; `dnstap` is a receiver's unix socket;
     every `log_queries`-th query is logged. Raises InvalidInput where an argument cannot be used.
     """
-    if not 0 <= workers <= MOST_WORKERS:
-        raise InvalidInput(f"{workers} DNS workers is not a number from 0 to {MOST_WORKERS}")
-    if not 0 <= ttl <= LONGEST_TTL:
-        raise InvalidInput(f"a time to live of {ttl} seconds is not a number from 0 to {LONGEST_TTL}")
-    if not listen:
-        raise InvalidInput("the DNS server has no address to listen on", "Give at least one IP:PORT.")
-    if cookie_secret and len(cookie_secret) != 16:
-        raise InvalidInput("the secret of DNS cookies does not have 16 bytes", "Give 32 hexadecimal digits.")
-    try:
-        parse_networks(subnet_resolvers)
-    except ValueError as wrong:
-        raise InvalidInput(f"{wrong}", "Name resolvers by address or network, for example 192.0.2.0/24.") from None
+    _check(workers, ttl, listen, cookie_secret, subnet_resolvers)
     check_feed_path(feed)
     Zone(zones, ttl)  # says what is wrong with the zones before any process starts
     spec = WorkerSpec(
@@ -99,6 +88,24 @@ async def run(
         if told is None:
             raise
         raise told from group
+
+
+def _check(
+    workers: int, ttl: int, listen: Sequence[str], cookie_secret: bytes, subnet_resolvers: Sequence[str]
+) -> None:
+    """Raise InvalidInput for the first argument that cannot be used."""
+    if not 0 <= workers <= MOST_WORKERS:
+        raise InvalidInput(f"{workers} DNS workers is not a number from 0 to {MOST_WORKERS}")
+    if not 0 <= ttl <= LONGEST_TTL:
+        raise InvalidInput(f"a time to live of {ttl} seconds is not a number from 0 to {LONGEST_TTL}")
+    if not listen:
+        raise InvalidInput("the DNS server has no address to listen on", "Give at least one IP:PORT.")
+    if cookie_secret and len(cookie_secret) != 16:
+        raise InvalidInput("the secret of DNS cookies does not have 16 bytes", "Give 32 hexadecimal digits.")
+    try:
+        parse_networks(subnet_resolvers)
+    except ValueError as wrong:
+        raise InvalidInput(f"{wrong}", "Name resolvers by address or network, for example 192.0.2.0/24.") from None
 
 
 async def _serve(
