@@ -194,7 +194,7 @@ async def test_a_port_that_is_taken_in_the_last_moment_is_told_too(feed: Feed, w
             await run(feed=feed.path, listen=(f"{HOST}:0",), workers=workers, started=take, log_level="critical")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may use every port; CI runs this as an ordinary user")
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may use every port")
 async def test_a_privileged_port_is_told_in_one_sentence(feed: Feed) -> None:
     start = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
     if start <= 53:
