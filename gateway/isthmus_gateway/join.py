@@ -98,13 +98,17 @@ def join(token: JoinToken | str, data_dir: Path, *, timeout: float = 10.0) -> Me
         locality=Locality.parse(enrolment.locality),
         network=enrolment.network,
         controllers=enrolment.controllers,
+        token=parsed.id,
     )
     write_membership(data_dir, member)
     return member
 
 
 def _present_member(folder: Path, token: JoinToken) -> Membership | None:
-    """The member that is there already, of this token's cluster and root; None when its CA has to be made (anew)."""
+    """The member that this token made already; None when its CA has to be made (anew).
+
+    A cluster that was removed comes back with a new token, and still has the files of its first life here.
+    """
     if not (folder / "cluster.json").exists():
         return None
     present = read_membership(folder)
@@ -120,7 +124,7 @@ def _present_member(folder: Path, token: JoinToken) -> Membership | None:
             f"{folder} belongs to a federation {token.domain} with another root than the token's",
             "Use another data directory.",
         )
-    return present if _lasts(folder) else None
+    return present if present.token == token.id and _lasts(folder) else None
 
 
 def _lasts(folder: Path) -> bool:

@@ -13,7 +13,10 @@ SCHEMA = 1
 
 
 class Membership(msgspec.Struct, frozen=True, kw_only=True):
-    """The cluster's place in its federation. `controllers` are the HOST:PORT of the controllers' gRPC."""
+    """The cluster's place in its federation. `controllers` are the HOST:PORT of the controllers' gRPC.
+
+    `token` is the id of the join token that made it a member: it says whether a token is a new one.
+    """
 
     id: ClusterId
     federation: str
@@ -21,6 +24,7 @@ class Membership(msgspec.Struct, frozen=True, kw_only=True):
     locality: Locality
     network: str
     controllers: tuple[str, ...]
+    token: str = ""
 
 
 class _Stored(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,6 +34,7 @@ class _Stored(msgspec.Struct, frozen=True, kw_only=True):
     locality: str
     network: str
     controllers: tuple[str, ...]
+    token: str = ""
     schema: int = SCHEMA
 
 
@@ -52,6 +57,7 @@ def read_membership(folder: Path) -> Membership:
         locality=Locality.parse(stored.locality),
         network=stored.network,
         controllers=stored.controllers,
+        token=stored.token,
     )
 
 
@@ -64,5 +70,6 @@ def write_membership(folder: Path, member: Membership) -> None:
         locality=str(member.locality),
         network=member.network,
         controllers=member.controllers,
+        token=member.token,
     )
     write_file(folder / "cluster.json", msgspec.json.format(msgspec.json.encode(stored)) + b"\n")

@@ -95,6 +95,15 @@ def test_joining_again_with_a_new_token_renews_a_ca_that_runs_out(controller: Co
     assert (data / "ca.key").read_bytes() == before["ca.key"]
 
 
+def test_a_cluster_that_was_removed_comes_back_with_a_new_token(controller: Controller, data: Path) -> None:
+    join(controller.token(), data)
+    asked = len(controller.asked)
+    again = controller.token()
+    member = join(again, data)
+    assert len(controller.asked) > asked
+    assert join(again, data) == member == read_membership(data)
+
+
 def test_an_answer_that_was_lost_is_asked_for_again_with_the_same_token(controller: Controller, data: Path) -> None:
     controller.drop_answers = 1
     token = controller.token()
