@@ -192,7 +192,7 @@ class Members:
         """There is no such member; names the nearest one."""
         known = sorted(self._view.registry.clusters)
         near = difflib.get_close_matches(cluster, known, n=1)
-        there = f"There are: {', '.join(known[:20])}." if known else "None is registered yet."
+        there = f"There are: {', '.join(known[:20])}." if known else "No cluster has joined yet."
         return NotFound(f"there is no cluster {cluster!r}", f"Did you mean {near[0]!r}?" if near else there)
 
     async def _enrol_first(

@@ -152,7 +152,7 @@ def _refusal(cluster: Cluster | None, capacity: Capacity | None, unreachable: bo
     if cluster.state is ClusterState.DRAINING:
         return "draining: a person took it out of traffic"
     if not cluster.gateways:
-        return "none of its gateways has ever been seen"
+        return "none of its gateways runs: none was started yet, or the last was stopped"
     if capacity is None:
         return "its capacity is not known yet"
     if capacity.total == 0:

@@ -118,7 +118,9 @@ def list_clusters(output: str, home: Path | None, controller: str | None) -> Non
 
     def as_table() -> str:
         if not found:
-            return "No cluster is registered. Start with: isthmus cluster register NAME --locality provider/region/zone"
+            return (
+                "No cluster has joined yet. Start with: isthmus cluster register NAME --locality provider/region/zone"
+            )
         head = ("CLUSTER", "STATE", "LOCALITY", "GATEWAYS", "SERVICES", "SEEN")
         return table(head, [cluster_row(c, int(time.time() * 1000)) for c in found])
 

@@ -115,9 +115,7 @@ def _controller(config: AdminConfig, address: str) -> Iterator[Finding]:
             mend = f"Look at the gateway of {c.id}; its services stay as they were last known."
             yield Finding(f"cluster {c.id}", "failed", "none of its gateways is connected", mend)
         elif c.state == "waiting":
-            yield Finding(
-                f"cluster {c.id}", "warning", "no gateway has connected yet", f"Run 'isthmus gateway --cluster {c.id}'."
-            )
+            yield Finding(f"cluster {c.id}", "warning", "it has no gateway", f"Run 'isthmus gateway --cluster {c.id}'.")
         else:
             yield Finding(f"cluster {c.id}", "ok", c.state)
     for conflict in now.conflicts:
@@ -157,7 +155,8 @@ def _gateway(name: str, folder: Path) -> Iterator[Finding]:
     if not missing:
         yield Finding(check, "ok", "ready")
     for part, why in missing.items():
-        yield Finding(f"{check}: {part}", "failed", str(why), "Look at its log.")
+        mend = f"Look at what 'isthmus gateway' logs, and at {folder / 'envoy.log'}."
+        yield Finding(f"{check}: {part}", "failed", str(why), mend)
     for part, why in warnings.items():
         yield Finding(
             f"{check}: {part}", "warning", str(why), "Mend the named thing; the gateway goes on with what it has."

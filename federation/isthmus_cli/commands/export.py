@@ -52,7 +52,7 @@ def export(service: str, services: Path | None, cluster: str | None, home: Path 
     path = _path(folder, name)
     write_file(path, _DOCUMENT.format(service=name, namespace=name.namespace, name=name.name).encode(), 0o644)
     click.echo(f"Exported {name}: {path}")
-    click.echo(f"Every cluster now finds it at {name.host()}")
+    click.echo(f"While this cluster's gateway runs, every cluster finds it at {name.host()}")
 
 
 @click.command()
@@ -66,7 +66,7 @@ def unexport(service: str, services: Path | None, cluster: str | None, home: Pat
     folder = _folder(services, cluster, home)
     _, exported = _read(folder)
     if name not in exported:
-        raise InvalidInput(f"{name} is not exported by {folder}", "See what is: isthmus services.")
+        raise InvalidInput(f"{name} is not exported by {folder}", "See what is exported with: isthmus services.")
     if exported[name] != _path(folder, name):
         raise InvalidInput(
             f"{name} is exported by a document of your own, {exported[name]}",

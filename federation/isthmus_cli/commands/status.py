@@ -76,9 +76,10 @@ def _as_text(now: "Status") -> str:
     else:
         lines += [
             "",
-            "No cluster is registered. Start with: isthmus cluster register NAME --locality provider/region/zone",
+            "No cluster has joined yet. Start with: isthmus cluster register NAME --locality provider/region/zone",
         ]
-    lines += ["", f"{now.services} services, {now.exports} exports, {len(now.conflicts)} conflicts"]
+    counts = ((now.services, "service"), (now.exports, "export"), (len(now.conflicts), "conflict"))
+    lines += ["", ", ".join(f"{count} {word}{'' if count == 1 else 's'}" for count, word in counts)]
     lines += [paint(f"  {c.service}: {c.reason}: {c.message}", "yellow") for c in now.conflicts]
     lines += [paint(f"  unreadable: {q.key}: {q.reason}", "red") for q in now.quarantined]
     for member in now.etcd:
@@ -97,7 +98,7 @@ def _size(size: int) -> str:
 def cluster_row(c: "ClusterView", now_ms: int) -> list[str]:
     """One cluster as a row of a table."""
     since = (now_ms - c.session_since_ms) / 1000 if c.session_since_ms else None
-    seen = "never" if since is None else "now" if c.session_held else f"{age(since)} ago"
+    seen = "-" if since is None else "now" if c.session_held else f"{age(since)} ago"
     connected = sum(1 for gateway in c.gateways if gateway.connected)
     gateways = f"{connected}/{len(c.gateways)}"
     return [c.id, paint(c.state, STATES.get(c.state, "red")), c.locality, gateways, str(c.services), seen]

@@ -74,7 +74,7 @@ class GatewayView(msgspec.Struct, frozen=True):
 
 
 class ClusterView(msgspec.Struct, frozen=True):
-    """One member. `state`: healthy, draining, control-lost (last known state is kept), or waiting (never connected)."""
+    """One member. `state`: healthy, draining, control-lost (its last known state is kept), waiting (no gateway)."""
 
     id: str
     state: str

@@ -11,7 +11,7 @@ from isthmus_core.route import ServiceRoute, route
 
 
 def state_word(cluster: Cluster | None) -> str:
-    """The state of a cluster in DESIGN section 9's words; `waiting` before its first gateway was ever seen."""
+    """The state of a cluster in DESIGN section 9's words; `waiting` before its first gateway and after its last."""
     if cluster is None:
         return "removed"
     if cluster.state is ClusterState.DRAINING:
