@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -95,20 +96,29 @@ async def serving_on_socket(app: web.Application, path: Path) -> AsyncIterator[N
     runner = web.AppRunner(app, access_log=None, logger=_requests, shutdown_timeout=1.0)
     await runner.setup()
     try:
-        path.unlink(missing_ok=True)
-        # The mask closes the moment between bind and chmod, in which anybody could connect.
-        mask = os.umask(0o177)
-        try:
-            await web.UnixSite(runner, str(path)).start()
-        except OSError as error:
-            raise unusable_address(str(path), error) from error
-        finally:
-            os.umask(mask)
+        await web.SockSite(runner, _private_socket(path)).start()
         yield
     finally:
         await runner.cleanup()
         with suppress(FileNotFoundError):
             path.unlink()
+
+
+def _private_socket(path: Path) -> socket.socket:
+    """A unix socket bound to `path` that only its owner may open."""
+    path.unlink(missing_ok=True)
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    # The mask closes the moment between bind and chmod, in which anybody could connect. It is the whole process's: no
+    # await may come between setting it and taking it back.
+    mask = os.umask(0o177)
+    try:
+        bound.bind(str(path))
+    except OSError as error:
+        bound.close()
+        raise unusable_address(str(path), error) from error
+    finally:
+        os.umask(mask)
+    return bound
 
 
 def unusable_address(address: str, error: OSError) -> InvalidInput:

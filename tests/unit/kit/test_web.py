@@ -1,5 +1,8 @@
+import asyncio
+import os
 import socket
 import stat
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import aiohttp
@@ -71,3 +74,21 @@ async def test_a_socket_path_that_is_too_long_is_one_clear_sentence(tmp_path: Pa
     with pytest.raises(InvalidInput, match="shorter data directory"):
         async with serving_on_socket(make_app(Readiness(), new_registry()), tmp_path / ("x" * 120)):
             pass
+
+
+async def test_sockets_that_start_together_leave_the_mask_of_the_process_alone(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        async with AsyncExitStack() as stack:
+
+            async def serve(name: str) -> None:
+                app = make_app(Readiness(), new_registry())
+                await stack.enter_async_context(serving_on_socket(app, tmp_path / name))
+
+            async with asyncio.TaskGroup() as group:
+                for name in ("a", "b", "c"):
+                    group.create_task(serve(name), name=name)
+            assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("a", "b", "c")] == [0o600] * 3
+            assert os.umask(0o022) == 0o022
+    finally:
+        os.umask(before)
