@@ -53,7 +53,7 @@ def dns(ctx: click.Context, /, home: Path | None, config: Path | None, **flags: 
     run_until_signal(serve)
 
 
-@dns.command()
+@dns.command(short_help="Resolve a name from the outside, and say what is wrong on the way.")
 @click.argument("name")
 @click.option("--server", required=True, metavar="IP:PORT", help="Where 'isthmus dns' listens.")
 @click.option("--zone", default="clusterset.local", show_default=True, help="The zone that it serves.")
