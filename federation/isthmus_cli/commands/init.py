@@ -7,6 +7,8 @@ import click
 from isthmus_cli.home import AdminConfig, controller_folder, find_home, home_option, write_config
 from isthmus_core.errors import InvalidInput
 
+_ADDRESS = "127.0.0.1:15014"  # where a controller serves the admin API by default
+
 
 @click.command()
 @home_option
@@ -16,7 +18,7 @@ from isthmus_core.errors import InvalidInput
 @click.option(
     "--controller",
     "controllers",
-    default="127.0.0.1:15014",
+    default=_ADDRESS,
     show_default=True,
     metavar="HOST:PORT[,...]",
     help="Where the admin API of the controllers will be.",
@@ -49,4 +51,7 @@ def init(home: Path | None, domain: str, name: str | None, admin: str, controlle
     click.echo(f"  configuration      {config}")
     for note in made.notes():
         click.echo(note)
-    click.echo("Next: run 'isthmus controller', then 'isthmus cluster register NAME --locality provider/region/zone'.")
+    listen = "" if addresses == (_ADDRESS,) else f" --admin-listen {addresses[0]}"
+    click.echo(
+        f"Next: run 'isthmus controller{listen}', then 'isthmus cluster register NAME --locality provider/region/zone'."
+    )
