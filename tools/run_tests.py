@@ -93,7 +93,18 @@ def tests(kind: str, options: list[str]) -> Part:
     folder = ROOT / "tests" / kind
     if not any(folder.rglob("test_*.py")):
         return Part(kind, (), report)
-    command = ("python", "-m", "pytest", "-q", "--no-showlocals", f"--junit-xml={report}", str(folder), *options)
+    command = (
+        "python",
+        "-m",
+        "pytest",
+        "-q",
+        "--no-showlocals",
+        "-o",
+        "junit_family=xunit1",
+        f"--junit-xml={report}",
+        str(folder),
+        *options,
+    )
     return Part(kind, (command,), report)
 
 

@@ -29,7 +29,9 @@ class Touched(msgspec.Struct, frozen=True):
 class FleetTable:
     """The fleet as it is known now. Belongs to one event loop; everything inside the mappings is frozen."""
 
-    def __init__(self) -> None:
+    def __init__(self, here: ClusterId | None = None) -> None:
+        """`here` is our own cluster: what the registry says of its capacity is the echo of what we told it."""
+        self._here = here
         self.clusters: dict[ClusterId, Cluster] = {}
         self.imports: dict[ServiceName, Import] = {}
         self.capacities: dict[ServiceName, dict[ClusterId, Capacity]] = {}
@@ -79,8 +81,10 @@ class FleetTable:
         elif type_url == CAPACITY:
             capacity = codec.capacity_value(pb.Capacity.FromString(body))
             _same(name, f"{capacity.service}/{capacity.cluster}")
-            self.capacities.setdefault(capacity.service, {})[capacity.cluster] = capacity
-            tally.services.add(capacity.service)
+            first = capacity.cluster not in self.capacities.setdefault(capacity.service, {})
+            self.capacities[capacity.service][capacity.cluster] = capacity
+            if first or capacity.cluster != self._here:
+                tally.services.add(capacity.service)
         elif type_url == EXPORT_STATUS:
             service, conditions = codec.status_value(pb.ExportStatus.FromString(body))
             _same(name, str(service))

@@ -54,7 +54,7 @@ class Hub:
         on_change: Callable[[], None],
         on_refusals: Callable[[tuple[Refusal, ...]], None],
     ) -> None:
-        self.fleet: Final = FleetTable()
+        self.fleet: Final = FleetTable(member.id)
         self.feed: Final = EnvoyFeed(on_refusals)
         self.zone: Final = ZoneFeed(member.id, 0)
         self.offers: Final = Offers(member.id, clock, wall_ms)

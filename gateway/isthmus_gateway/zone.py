@@ -58,7 +58,7 @@ def _provenance(
     return pb.Provenance(
         cluster=candidate.cluster,
         rule=candidate.rank.words,
-        observed_at_ms=capacity.observed_at_ms if capacity else 0,
+        observed_at_ms=_coarse(capacity.observed_at_ms) if capacity else 0,
         stale=candidate.cluster != here and not (cluster is not None and cluster.session_held),
     )
 
@@ -92,3 +92,8 @@ def _host(cluster: ClusterId, endpoint: Endpoint, served: list[ServicePort]) -> 
         ],
         locality=codec.locality_message(endpoint.locality),
     )
+
+
+def _coarse(moment_ms: int) -> int:
+    """To ten seconds: an answer need not be compiled anew because the same thing was seen once more."""
+    return moment_ms - moment_ms % 10_000

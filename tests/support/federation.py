@@ -223,11 +223,22 @@ class Member:
                     _, host, port = name.split("-")
                     process.wait_for_port(self.net.address(int(host)), int(port))
 
-    def stop(self) -> None:
+    def ask_to_stop(self) -> None:
+        """Tell everything to end, without waiting: several clusters end side by side."""
         self.signal(signal.SIGCONT)
         for process in self.processes.values():
-            process.stop()
+            process.send(signal.SIGTERM)
+
+    def stop(self) -> None:
+        """Wait until everything has ended. A gateway that was not killed takes its Envoy with it."""
+        gateway = self.processes.get("gateway")
+        envoys = descendants(gateway.pid) if gateway is not None and gateway.running else []
+        for process in self.processes.values():
+            process.stop(within=30)
+        left = [pid for pid in envoys if Path(f"/proc/{pid}").exists()]
+        send(left, signal.SIGKILL)
         self.net.close()
+        assert not left, f"the gateway of {self.name} left its Envoy behind: {gateway and gateway.output()[-2000:]}"
 
 
 class Federation(RunningController):
@@ -254,6 +265,8 @@ class Federation(RunningController):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for member in self.members.values():
+            member.ask_to_stop()
         for member in self.members.values():
             member.stop()
         super().__exit__(kind, error, trace)
