@@ -279,12 +279,14 @@ async def test_the_first_byte_over_a_slow_wire_takes_one_round_trip_for_requests
             writer.close()
         return (time.monotonic() - started) * 1000
 
-    lines = [await first_byte((vip, 9000), b"isthmus\n") for _ in range(15)]
-    requests = [await first_byte((web, 8080), b"GET / HTTP/1.1\r\nHost: e\r\n\r\n") for _ in range(15)]
+    lines, requests = [], []
+    for _ in range(15):  # interleaved: what the machine does meanwhile happens to both
+        lines.append(await first_byte((vip, 9000), b"isthmus\n"))
+        requests.append(await first_byte((web, 8080), b"GET / HTTP/1.1\r\nHost: e\r\n\r\n"))
     trip = 2 * DELAY_S * 1000
     print(f"round trip {trip:.0f} ms; first byte of a request {median(requests):.0f} ms, of TCP {median(lines):.0f} ms")
-    assert median(requests) < 1.5 * trip
-    assert median(lines) < 2.5 * trip
+    assert min(requests) >= trip, "nothing is faster than the wire"
+    assert median(requests) + trip / 2 < median(lines), "a request waited for a tunnel of its own"
 
 
 async def test_a_machine_without_a_gateway_uses_that_of_its_cluster(hosts: HostFederation) -> None:
