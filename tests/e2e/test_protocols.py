@@ -48,7 +48,16 @@ async def test_grpc_calls_and_streams_are_carried(two: Federation) -> None:
     try:
         async with grpc.aio.insecure_channel(f"{two['west'].vip('calls')}:7000") as channel:
             call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/test.Echo/Echo")
-            assert await call(b"hello", wait_for_ready=True, timeout=20) == b"east hello"
+
+            async def answers() -> bool:
+                try:
+                    return await call(b"hello", wait_for_ready=True, timeout=20) == b"east hello"
+                except grpc.aio.AioRpcError as error:
+                    if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                        raise
+                    return False  # not yet found healthy
+
+            await eventually(answers, within=20, every=0.1)
             count_all: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream("/test.Echo/Count")
             stream = count_all(timeout=20)
             for word in (b"a", b"b"):

@@ -227,7 +227,7 @@ class Member:
         """Tell everything to end, without waiting: several clusters end side by side."""
         self.signal(signal.SIGCONT)
         for process in self.processes.values():
-            process.send(signal.SIGTERM)
+            process.ask_to_stop()
 
     def stop(self) -> None:
         """Wait until everything has ended. A gateway that was not killed takes its Envoy with it."""

@@ -40,6 +40,7 @@ class Process:
         self.shared = shared
         self._child: subprocess.Popen[bytes] | None = None
         self._frozen = False
+        self._asked = False
 
     def start(self) -> Self:
         assert self._child is None, "already started"
@@ -115,6 +116,11 @@ class Process:
         self.send(signal.SIGCONT)
         self._frozen = False
 
+    def ask_to_stop(self) -> None:
+        """Ask it to end without waiting; `stop` then waits and does not ask twice: a second signal means "at once"."""
+        self.send(signal.SIGTERM)
+        self._asked = True
+
     def kill(self) -> None:
         self._end(signal.SIGKILL, within=10.0)
 
@@ -132,13 +138,14 @@ class Process:
     def _end(self, number: signal.Signals, within: float) -> int | None:
         if self._child is None:
             return None
-        self.send(number)
+        if number != signal.SIGTERM or not self._asked:
+            self.send(number)
         try:
             self._child.wait(within)
         except subprocess.TimeoutExpired:
             self._child.kill()
             self._child.wait()
-        status, self._child, self._frozen = self._child.returncode, None, False
+        status, self._child, self._frozen, self._asked = self._child.returncode, None, False, False
         return status
 
     def __enter__(self) -> Self:
