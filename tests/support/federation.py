@@ -7,6 +7,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -265,11 +266,11 @@ class Federation(RunningController):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for member in self.members.values():
-            member.ask_to_stop()
-        for member in self.members.values():
-            member.stop()
-        super().__exit__(kind, error, trace)
+        with ExitStack() as stack:  # whatever one of them does, the others and the controller are stopped
+            stack.callback(super().__exit__, kind, error, trace)
+            for member in self.members.values():
+                member.ask_to_stop()
+                stack.callback(member.stop)
 
     def restore(self) -> None:
         """Everything runs again, and every gateway is ready."""

@@ -56,6 +56,9 @@ class Session:
         attempt = 0
         try:
             while not self._revoked:
+                # A failure that comes at once never meets the deadline of an await: it would be tried again for ever.
+                if clock() >= self._expires_at:
+                    raise TimeoutError
                 try:
                     # The lease's own end: without word from etcd it has run out there by then.
                     async with asyncio.timeout_at(self._expires_at):
