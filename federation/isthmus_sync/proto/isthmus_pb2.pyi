@@ -25,6 +25,11 @@ class ServiceType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     CLUSTER_SET_IP: _ClassVar[ServiceType]
     HEADLESS: _ClassVar[ServiceType]
+
+class DnsMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DNS_GATEWAY: _ClassVar[DnsMode]
+    DNS_ENDPOINTS: _ClassVar[DnsMode]
 PROTOCOL_UNSPECIFIED: Protocol
 TCP: Protocol
 UDP: Protocol
@@ -35,6 +40,8 @@ APP_HTTP2: AppProtocol
 APP_GRPC: AppProtocol
 CLUSTER_SET_IP: ServiceType
 HEADLESS: ServiceType
+DNS_GATEWAY: DnsMode
+DNS_ENDPOINTS: DnsMode
 
 class Locality(_message.Message):
     __slots__ = ("provider", "region", "zone")
@@ -292,7 +299,7 @@ class ResourceError(_message.Message):
     def __init__(self, name: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class ZoneService(_message.Message):
-    __slots__ = ("schema", "namespace", "name", "type", "ports", "ips", "hosts", "provenance")
+    __slots__ = ("schema", "namespace", "name", "type", "ports", "ips", "hosts", "provenance", "dns_mode")
     SCHEMA_FIELD_NUMBER: _ClassVar[int]
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -301,6 +308,7 @@ class ZoneService(_message.Message):
     IPS_FIELD_NUMBER: _ClassVar[int]
     HOSTS_FIELD_NUMBER: _ClassVar[int]
     PROVENANCE_FIELD_NUMBER: _ClassVar[int]
+    DNS_MODE_FIELD_NUMBER: _ClassVar[int]
     schema: int
     namespace: str
     name: str
@@ -309,47 +317,56 @@ class ZoneService(_message.Message):
     ips: _containers.RepeatedScalarFieldContainer[str]
     hosts: _containers.RepeatedCompositeFieldContainer[ZoneHost]
     provenance: _containers.RepeatedCompositeFieldContainer[Provenance]
-    def __init__(self, schema: _Optional[int] = ..., namespace: _Optional[str] = ..., name: _Optional[str] = ..., type: _Optional[_Union[ServiceType, str]] = ..., ports: _Optional[_Iterable[_Union[ServicePort, _Mapping]]] = ..., ips: _Optional[_Iterable[str]] = ..., hosts: _Optional[_Iterable[_Union[ZoneHost, _Mapping]]] = ..., provenance: _Optional[_Iterable[_Union[Provenance, _Mapping]]] = ...) -> None: ...
+    dns_mode: DnsMode
+    def __init__(self, schema: _Optional[int] = ..., namespace: _Optional[str] = ..., name: _Optional[str] = ..., type: _Optional[_Union[ServiceType, str]] = ..., ports: _Optional[_Iterable[_Union[ServicePort, _Mapping]]] = ..., ips: _Optional[_Iterable[str]] = ..., hosts: _Optional[_Iterable[_Union[ZoneHost, _Mapping]]] = ..., provenance: _Optional[_Iterable[_Union[Provenance, _Mapping]]] = ..., dns_mode: _Optional[_Union[DnsMode, str]] = ...) -> None: ...
 
 class ZoneHost(_message.Message):
-    __slots__ = ("cluster", "hostname", "address", "ports", "locality")
+    __slots__ = ("cluster", "hostname", "address", "ports", "locality", "tier")
     CLUSTER_FIELD_NUMBER: _ClassVar[int]
     HOSTNAME_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     PORTS_FIELD_NUMBER: _ClassVar[int]
     LOCALITY_FIELD_NUMBER: _ClassVar[int]
+    TIER_FIELD_NUMBER: _ClassVar[int]
     cluster: str
     hostname: str
     address: str
     ports: _containers.RepeatedCompositeFieldContainer[ServicePort]
     locality: Locality
-    def __init__(self, cluster: _Optional[str] = ..., hostname: _Optional[str] = ..., address: _Optional[str] = ..., ports: _Optional[_Iterable[_Union[ServicePort, _Mapping]]] = ..., locality: _Optional[_Union[Locality, _Mapping]] = ...) -> None: ...
+    tier: int
+    def __init__(self, cluster: _Optional[str] = ..., hostname: _Optional[str] = ..., address: _Optional[str] = ..., ports: _Optional[_Iterable[_Union[ServicePort, _Mapping]]] = ..., locality: _Optional[_Union[Locality, _Mapping]] = ..., tier: _Optional[int] = ...) -> None: ...
 
 class Provenance(_message.Message):
-    __slots__ = ("cluster", "rule", "observed_at_ms", "stale")
+    __slots__ = ("cluster", "rule", "observed_at_ms", "stale", "tier", "confirmed_at_ms")
     CLUSTER_FIELD_NUMBER: _ClassVar[int]
     RULE_FIELD_NUMBER: _ClassVar[int]
     OBSERVED_AT_MS_FIELD_NUMBER: _ClassVar[int]
     STALE_FIELD_NUMBER: _ClassVar[int]
+    TIER_FIELD_NUMBER: _ClassVar[int]
+    CONFIRMED_AT_MS_FIELD_NUMBER: _ClassVar[int]
     cluster: str
     rule: str
     observed_at_ms: int
     stale: bool
-    def __init__(self, cluster: _Optional[str] = ..., rule: _Optional[str] = ..., observed_at_ms: _Optional[int] = ..., stale: _Optional[bool] = ...) -> None: ...
+    tier: int
+    confirmed_at_ms: int
+    def __init__(self, cluster: _Optional[str] = ..., rule: _Optional[str] = ..., observed_at_ms: _Optional[int] = ..., stale: _Optional[bool] = ..., tier: _Optional[int] = ..., confirmed_at_ms: _Optional[int] = ...) -> None: ...
 
 class ZoneHeader(_message.Message):
-    __slots__ = ("schema", "cluster", "serial", "stale", "synced_at_ms")
+    __slots__ = ("schema", "cluster", "serial", "stale", "synced_at_ms", "confirmed")
     SCHEMA_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_FIELD_NUMBER: _ClassVar[int]
     SERIAL_FIELD_NUMBER: _ClassVar[int]
     STALE_FIELD_NUMBER: _ClassVar[int]
     SYNCED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    CONFIRMED_FIELD_NUMBER: _ClassVar[int]
     schema: int
     cluster: str
     serial: int
     stale: bool
     synced_at_ms: int
-    def __init__(self, schema: _Optional[int] = ..., cluster: _Optional[str] = ..., serial: _Optional[int] = ..., stale: _Optional[bool] = ..., synced_at_ms: _Optional[int] = ...) -> None: ...
+    confirmed: bool
+    def __init__(self, schema: _Optional[int] = ..., cluster: _Optional[str] = ..., serial: _Optional[int] = ..., stale: _Optional[bool] = ..., synced_at_ms: _Optional[int] = ..., confirmed: _Optional[bool] = ...) -> None: ...
 
 class JoinToken(_message.Message):
     __slots__ = ("schema", "id", "cluster", "secret_sha256", "expires_at_ms", "locality", "network")
