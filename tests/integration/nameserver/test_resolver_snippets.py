@@ -1,0 +1,114 @@
+"""The lines of docs/dns.md for other resolvers work: read from the page, given to the real programs, and asked."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import msgspec
+import pytest
+
+from isthmus_dns import NameServer, ZoneSpec, run
+from isthmus_dns.addresses import Address
+from isthmus_kit.tasks import own_tasks
+from support.addresses import LoopbackNet
+from support.process import Process
+from support.resolvers import SNIPPETS, NotInstalled, places, snippet, start
+from support.resolvers_zone import all_asked, all_expected, asked, services
+from support.waiting import eventually
+from unit.nameserver.builders import Feed, service
+
+pytestmark = pytest.mark.anyio
+TTL = 2
+
+
+class Surroundings(msgspec.Struct):
+    """One server of ours, and every resolver that is installed here, pointed at it by the page's lines."""
+
+    feed: Feed
+    resolvers: dict[str, tuple[Address, Process]]
+    absent: dict[str, str]
+
+    def resolver(self, label: str) -> Address:
+        if label in self.absent:
+            pytest.skip(self.absent[label])
+        return self.resolvers[label][0]
+
+
+@pytest.fixture(scope="module")
+async def around(tmp_path_factory: pytest.TempPathFactory, loopback_net: LoopbackNet) -> AsyncIterator[Surroundings]:
+    folder = tmp_path_factory.mktemp("resolvers")
+    feed = Feed(folder / "zone.sock")
+    feed.publish(services())
+    here = places(SNIPPETS, loopback_net)
+    listen = tuple(str(ours) for ours, _ in here.values())
+    zone = ZoneSpec("clusterset.local", (NameServer("ns.dns.clusterset.local", (next(iter(here.values()))[0].host,)),))
+    around = Surroundings(feed, {}, {})
+    async with feed.serving(), own_tasks() as tasks:
+        up = asyncio.Event()
+        ours = run(feed=feed.path, listen=listen, workers=0, zones=(zone,), ttl=TTL, started=lambda *_: up.set())
+        tasks.start("server", ours)
+        async with asyncio.timeout(10):
+            await up.wait()
+        try:
+            for label, (server, at) in here.items():
+                try:
+                    process = start(SNIPPETS[label], snippet(label, server), at, folder / label, shared=True)
+                    around.resolvers[label] = at, process
+                except NotInstalled as reason:
+                    around.absent[label] = str(reason)
+            yield around
+        finally:
+            for _, process in around.resolvers.values():
+                process.ask_to_stop()
+            for _, process in around.resolvers.values():
+                process.stop()
+
+
+async def awake(around: Surroundings, label: str) -> Address:
+    """The resolver, when it answers."""
+    resolver = around.resolver(label)
+    process = around.resolvers[label][1]
+
+    async def answers() -> bool:
+        if not process.running:
+            raise process.ended()
+        assert await asked(resolver, "dns-version.clusterset.local", "TXT") == 'NOERROR | TXT "1.0.0"'
+        return True
+
+    await eventually(answers, within=15.0, every=0.05)
+    return resolver
+
+
+@pytest.mark.parametrize("label", SNIPPETS)
+async def test_every_name_is_resolved_with_the_lines_of_the_page(around: Surroundings, label: str) -> None:
+    resolver = await awake(around, label)
+
+    assert await all_asked(resolver) == all_expected()
+    # The second time many answers come out of its cache.
+    assert await all_asked(resolver) == all_expected()
+
+
+async def test_a_change_is_seen_when_the_old_answer_has_expired(around: Surroundings) -> None:
+    changed, missing = "changed.shop.svc.clusterset.local", "later.shop.svc.clusterset.local"
+    around.feed.publish([service("shop/changed", ["10.5.0.1"])])
+    here = {label: await awake(around, label) for label in SNIPPETS if label not in around.absent}
+    if not here:
+        pytest.skip("; ".join(sorted(set(around.absent.values()))))
+
+    async def seen(name: str) -> dict[str, str]:
+        answers = await asyncio.gather(*(asked(resolver, name, "A") for resolver in here.values()))
+        return dict(zip(here, answers, strict=True))
+
+    async def is_seen(name: str, answer: str, within: float) -> None:
+        async def all_see() -> bool:
+            assert await seen(name) == dict.fromkeys(here, answer)
+            return True
+
+        await eventually(all_see, within, every=0.1)
+
+    await is_seen(changed, "NOERROR | A 10.5.0.1", within=TTL + 1.0)
+    assert await seen(missing) == dict.fromkeys(here, "NXDOMAIN")
+    around.feed.publish([service("shop/changed", ["10.5.0.2"]), service("shop/later", ["10.5.0.3"])])
+    await is_seen(changed, "NOERROR | A 10.5.0.2", within=TTL + 1.5)
+    await is_seen(missing, "NOERROR | A 10.5.0.3", within=1.0)
+    around.feed.publish(removed=["shop/changed", "shop/later"])
+    await is_seen(changed, "NXDOMAIN", within=TTL + 1.5)

@@ -1,0 +1,189 @@
+"""Real resolvers, configured with the lines that docs/dns.md tells people to write, on loopback and high ports.
+
+Each program gets a folder, an address, and the lines; what else its configuration needs here (where it listens, that it
+stays in the foreground, that it never asks the Internet) is added around them.
+"""
+
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from isthmus_dns.addresses import Address, claim_addresses
+from support.addresses import LoopbackNet
+from support.process import Process
+
+PAGE = Path(__file__).parents[2] / "docs" / "dns.md"
+NOWHERE = "127.0.0.254"
+"""The only root server that resolvers know here: nobody listens there, so that a test never asks the real ones."""
+# Anchors that are never fetched: a resolver which validates must be told not to expect signatures of our zones.
+ROOT_DS = "20326 8 2 E06D44B80B8F1D39A95C0B0D7C65D08458E880409BBC683457104237C7F8EC8D"
+
+Configure = Callable[[str, Address, Path], Sequence[str | Path]]
+"""Write a configuration with these lines for this address into this folder; the command that runs it."""
+
+
+class NotInstalled(Exception):
+    """The program is not on this machine; the sentence says which package has it."""
+
+
+def snippet(label: str, server: Address) -> str:
+    """The lines under this label in docs/dns.md, with the address of the server under test in them."""
+    found = re.findall(rf"^```\w+ {re.escape(label)}\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    assert len(found) == 1, f"docs/dns.md has {len(found)} blocks labelled {label!r}"
+    return str(found[0]).replace("10.0.0.53", server.host).replace("5353", str(server.port))
+
+
+def labels() -> list[str]:
+    """The labels of all blocks in docs/dns.md."""
+    return re.findall(r"^```\w+ (\S+)$", PAGE.read_text(), re.MULTILINE)
+
+
+def program(name: str, package: str) -> str:
+    """Where the program lies: servers are often outside of an ordinary user's PATH."""
+    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin:/usr/local/sbin")
+    if found is None:
+        raise NotInstalled(f"{name} is not installed here (Debian package {package}); CI runs it")
+    return found
+
+
+def unbound(lines: str, at: Address, folder: Path) -> Sequence[str | Path]:
+    binary = program("unbound", "unbound")
+    hints = folder / "root.hints"
+    hints.write_text(f". 3600 IN NS a.root.\na.root. 3600 IN A {NOWHERE}\n")
+    config = folder / "unbound.conf"
+    config.write_text(f"""
+server:
+    interface: {at.host}@{at.port}
+    do-daemonize: no
+    username: ""
+    chroot: ""
+    directory: "{folder}"
+    pidfile: ""
+    use-syslog: no
+    num-threads: 1
+    access-control: 127.0.0.0/8 allow
+    do-not-query-localhost: no
+    root-hints: "{hints}"
+    trust-anchor: ". DS {ROOT_DS}"
+    # What careful people have, and what would take our answers away.
+    private-address: 10.0.0.0/8
+    private-address: fd00::/8
+remote-control:
+    control-enable: no
+{lines}
+""")
+    return [binary, "-d", "-c", config]
+
+
+def named(lines: str, at: Address, folder: Path, *, port: str = "") -> Sequence[str | Path]:
+    """BIND: its configuration has one `options` block, so what we need is put into that of the lines.
+
+    It listens only on addresses that an interface has: of 127/8 that is 127.0.0.1 alone.
+    """
+    binary = program("named", "bind9")
+    hints = folder / "root.hints"
+    hints.write_text(f". 3600 IN NS a.root.\na.root. 3600 IN A {NOWHERE}\n")
+    number, _, digest = ROOT_DS.rpartition(" ")
+    options = f"""options {{
+    directory "{folder}";
+    pid-file none;
+    session-keyfile none;
+    lock-file none;
+    listen-on port {at.port} {{ {at.host}; }};
+    listen-on-v6 {{ none; }};
+    query-source address {at.host};
+    recursion yes;
+    allow-query {{ any; }};
+    notify no;
+    dnssec-validation yes;
+    {port}
+"""
+    before, found, after = lines.partition("options {\n")
+    assert found and not before, "the lines for BIND begin with its options"
+    config = folder / "named.conf"
+    config.write_text(f"""
+{options}{after}
+controls {{ }};
+trust-anchors {{ "." static-ds {number} "{digest}"; }};
+zone "." {{ type hint; file "{hints}"; }};
+""")
+    return [binary, "-g", "-n", "1", "-c", config]
+
+
+def named_on_one_port(lines: str, at: Address, folder: Path) -> Sequence[str | Path]:
+    """BIND whose idea of the DNS port is its own: stub and static-stub zones know no other than the usual one."""
+    return named(lines, at, folder, port=f"port {at.port};")
+
+
+def dnsmasq(lines: str, at: Address, folder: Path) -> Sequence[str | Path]:
+    binary = program("dnsmasq", "dnsmasq-base")
+    config = folder / "dnsmasq.conf"
+    config.write_text(f"""
+port={at.port}
+listen-address={at.host}
+bind-interfaces
+no-resolv
+no-hosts
+no-poll
+user=
+group=
+pid-file=
+stop-dns-rebind
+domain-needed
+bogus-priv
+{lines}
+""")
+    return [binary, "--keep-in-foreground", "--log-facility=-", f"--conf-file={config}"]
+
+
+def knot_resolver(lines: str, at: Address, folder: Path) -> Sequence[str | Path]:
+    binary = program("kresd", "knot-resolver")
+    config = folder / "kresd.conf"
+    config.write_text(f"""
+net.listen('{at.host}', {at.port}, {{ kind = 'dns' }})
+cache.size = 10 * MB
+-- Its own least time to live is five seconds, what ours gives by default; the tests give less.
+cache.min_ttl(1)
+modules.unload('ta_update')
+modules.unload('ta_signal_query')
+modules.unload('priming')
+modules.unload('detect_time_skew')
+modules = {{ 'hints > iterate' }}
+hints.root({{ ['a.root.'] = '{NOWHERE}' }})
+{lines}
+""")
+    return [binary, "-n", "-c", config, folder]
+
+
+SNIPPETS: Mapping[str, Configure] = {
+    "unbound-stub": unbound,
+    "unbound-forward": unbound,
+    "bind-forward": named,
+    "bind-static-stub": named_on_one_port,
+    "bind-stub": named_on_one_port,
+    "dnsmasq": dnsmasq,
+    "knot-resolver": knot_resolver,
+}
+"""The labels in docs/dns.md whose program runs on loopback, and how."""
+
+
+def places(kinds: Mapping[str, Configure], net: LoopbackNet) -> dict[str, tuple[Address, Address]]:
+    """For each of these resolvers where ours answers to it, and where itself answers: two addresses with one port.
+
+    So it can be told that this port is what 53 is elsewhere.
+    """
+    ours = net.next()
+    found: dict[str, tuple[Address, Address]] = {}
+    for label, configure in kinds.items():
+        host = "127.0.0.1" if configure in (named, named_on_one_port) else net.next()
+        taken = {at.port for _, at in found.values()}
+        at = next(at for _ in range(100) for at in claim_addresses([Address(host, 0)]) if at.port not in taken)
+        found[label] = Address(ours, at.port), at
+    return found
+
+
+def start(configure: Configure, lines: str, at: Address, folder: Path, *, shared: bool = False) -> Process:
+    """Start the program; NotInstalled where it is not here. `shared`: it belongs to a fixture that outlives a test."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return Process(configure(lines, at, folder), folder / "log", cwd=folder, shared=shared).start()

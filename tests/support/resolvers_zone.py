@@ -1,0 +1,101 @@
+"""A zone with every shape of name, and what each question has to be answered with, whoever is asked."""
+
+import asyncio
+from collections.abc import Iterable
+
+import dns.asyncquery
+import dns.exception
+import dns.message
+
+from isthmus_dns.addresses import Address
+from isthmus_sync.proto import isthmus_pb2 as pb
+from unit.nameserver.builders import HTTP, METRICS, headless, host, question, service, shown
+
+PATIENCE = 3.0
+MANY = 40
+"""Endpoints of the service `shop/many`: more than a datagram holds."""
+
+
+def services() -> list[pb.ZoneService]:
+    """One service of each shape."""
+    return [
+        service("shop/web", ["10.1.2.3", "fd00::3"], [HTTP, METRICS]),
+        headless(
+            "shop/db",
+            [
+                host("10.9.0.1", "db-0", "east"),
+                host("10.9.0.2", "db-1", "east"),
+                host("fd00::9", "db-0", "west"),
+                host("10.9.0.4", "", "west"),
+            ],
+        ),
+        headless("shop/queue", []),
+        headless("shop/many", [host(f"10.9.1.{n}", f"many-{n}") for n in range(MANY)]),
+    ]
+
+
+def _expected(zone: str) -> Iterable[tuple[str, str, str]]:
+    web = f"web.shop.svc.{zone}."
+    east, west = f"east.db.shop.svc.{zone}.", f"west.db.shop.svc.{zone}."
+    hosts = [f"db-0.{east}", f"db-1.{east}", f"db-0.{west}", f"10-9-0-4.{west}"]
+    many = sorted(f"SRV 0 100 80 many-{n}.east.many.shop.svc.{zone}." for n in range(MANY))
+    yield "web.shop.svc", "A", "NOERROR | A 10.1.2.3"
+    yield "WeB.sHoP.sVc", "A", "NOERROR | A 10.1.2.3"
+    yield "web.shop.svc", "AAAA", "NOERROR | AAAA fd00::3"
+    yield "web.shop.svc", "SRV", f"NOERROR | SRV 0 100 80 {web} | SRV 0 100 9090 {web}"
+    yield "_http._tcp.web.shop.svc", "SRV", f"NOERROR | SRV 0 100 80 {web}"
+    yield "_metrics._tcp.web.shop.svc", "SRV", f"NOERROR | SRV 0 100 9090 {web}"
+    yield "_http._udp.web.shop.svc", "SRV", "NXDOMAIN"
+    yield "_nope._tcp.web.shop.svc", "SRV", "NXDOMAIN"
+    yield "dns-version", "TXT", 'NOERROR | TXT "1.0.0"'
+    for rtype in ("TXT", "MX", "CNAME", "HTTPS", "SVCB", "TYPE65280"):
+        yield "web.shop.svc", rtype, "NOERROR"
+    # Headless: all endpoints, those of one cluster by their names, and names for endpoints without one.
+    yield "db.shop.svc", "A", "NOERROR | A 10.9.0.1 | A 10.9.0.2 | A 10.9.0.4"
+    yield "db.shop.svc", "AAAA", "NOERROR | AAAA fd00::9"
+    yield "db-0.east.db.shop.svc", "A", "NOERROR | A 10.9.0.1"
+    yield "db-0.east.db.shop.svc", "AAAA", "NOERROR"
+    yield "db-0.west.db.shop.svc", "AAAA", "NOERROR | AAAA fd00::9"
+    yield "10-9-0-4.west.db.shop.svc", "A", "NOERROR | A 10.9.0.4"
+    yield "_http._tcp.db.shop.svc", "SRV", " | ".join(["NOERROR", *sorted(f"SRV 0 100 80 {name}" for name in hosts)])
+    yield "_http._tcp.many.shop.svc", "SRV", " | ".join(["NOERROR", *many])
+    yield "queue.shop.svc", "A", "NXDOMAIN"
+    # Names that exist because others stand below them (RFC 8020, RFC 4592): a strict resolver walks down through them.
+    for empty in ("_tcp.web.shop.svc", "east.db.shop.svc", "shop.svc", "svc"):
+        for rtype in ("A", "AAAA", "SRV"):
+            yield empty, rtype, "NOERROR"
+    for missing in ("east.web.shop.svc", "north.db.shop.svc", "nope.shop.svc", "a.b.c.nope.shop.svc", "nope.nope"):
+        yield missing, "A", "NXDOMAIN"
+
+
+def questions(zone: str = "clusterset.local") -> list[tuple[str, str, str]]:
+    """Full names, types, and the code with the sorted answers."""
+    return [(f"{name}.{zone}.", rtype, answer) for name, rtype, answer in _expected(zone)]
+
+
+async def asked(resolver: Address, name: str, rtype: str) -> str:
+    """Code and answers, or why there are none."""
+    try:
+        response, _ = await dns.asyncquery.udp_with_fallback(
+            question(name, rtype, 1232), resolver.host, timeout=PATIENCE, port=resolver.port
+        )
+    except (OSError, dns.exception.DNSException) as error:
+        return str(error)
+    return shown(response)
+
+
+async def all_asked(resolver: Address, zone: str = "clusterset.local") -> dict[tuple[str, str], str]:
+    """What a resolver makes of every question; several at once, as its clients ask."""
+    some = asyncio.Semaphore(8)
+
+    async def one(name: str, rtype: str) -> str:
+        async with some:
+            return await asked(resolver, name, rtype)
+
+    listed = [(name, rtype) for name, rtype, _ in questions(zone)]
+    return dict(zip(listed, await asyncio.gather(*(one(*asks) for asks in listed)), strict=True))
+
+
+def all_expected(zone: str = "clusterset.local") -> dict[tuple[str, str], str]:
+    """What it should make of them."""
+    return {(name, rtype): answer for name, rtype, answer in questions(zone)}
