@@ -1,6 +1,7 @@
 """Turn a record set into the bytes of its answer once, so that a query costs a look-up and no rendering."""
 
 import struct
+from itertools import accumulate
 from typing import NamedTuple
 
 from isthmus_dns import wire
@@ -8,7 +9,7 @@ from isthmus_dns.records import RRset
 
 # What an answer must leave free of the 512 bytes that everybody takes: our OPT record with a cookie, an extended
 # error and a server id.
-_RESERVED = 11 + 28 + 40 + 36
+RESERVED = 11 + 28 + 40 + 36
 
 Heads = tuple[bytes, bytes, bytes, bytes]
 """Header bytes after the id, for: no EDNS, no EDNS and RD, EDNS, EDNS and RD."""
@@ -52,20 +53,21 @@ def compile_answer(rrset: RRset, ttl: int) -> Ready | Long:
     owner = rrset.owner
     parts = _records(wire.NAME_POINTER, rrset, ttl)
     answer = b"".join(parts)
-    room = wire.TCP_MOST - 12 - len(owner) - 4 - _RESERVED
-    while len(answer) > room:  # a message ends at 65,535 bytes, over TCP too
-        del parts[room // len(parts[0]) :]
+    room = wire.TCP_MOST - 12 - len(owner) - 4 - RESERVED
+    if len(answer) > room:  # a message ends at 65,535 bytes, over TCP too
+        ends = accumulate(map(len, parts))
+        del parts[sum(1 for end in ends if end <= room) :]
         answer = b"".join(parts)
     helpers: list[bytes] = []
     for helper in rrset.helped_by:
         helpers += _records(wire.compress(helper.owner, owner), helper, ttl)
     helped = b"".join(helpers)
-    if 16 + len(owner) + len(answer) + len(helped) + _RESERVED <= wire.UDP_PLAIN:
+    if 16 + len(owner) + len(answer) + len(helped) + RESERVED <= wire.UDP_PLAIN:
         return (*heads(wire.AA, len(parts), 0, len(helpers)), answer + helped)
     if len(answer) + len(helped) > room:
         helpers, helped = [], b""
     whole = (*heads(wire.AA, len(parts), 0, len(helpers)), answer + helped)
-    fits = 16 + len(owner) + len(whole[4]) + _RESERVED <= wire.UDP_MOST
+    fits = 16 + len(owner) + len(whole[4]) + RESERVED <= wire.UDP_MOST
     return Long(len(parts), answer, len(helpers), helped, whole if fits else None)
 
 
