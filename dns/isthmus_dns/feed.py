@@ -86,11 +86,13 @@ class ZoneFollower:
 
     def _on_connected(self) -> None:
         self.connected = True
+        self._zone.feed_lost_at = 0
         self.tick()
 
     def _on_disconnected(self, reason: str) -> None:
         if self.connected:
             self._lost_at = self._clock()
+            self._zone.feed_lost_at = self._responder.now
             log.warning("zone feed lost", extra={"reason": reason, "feed": str(self._path)})
         self.connected = False
 

@@ -41,6 +41,7 @@ def apply_header(zone: Zone, changed: Mapping[str, bytes]) -> dict[str, str]:
             continue
         zone.cluster = header.cluster
         zone.synced_at_ms = header.synced_at_ms
+        zone.confirmed = header.confirmed
         zone.feed_stale = header.stale
         zone.advance(header.serial)
     return refused

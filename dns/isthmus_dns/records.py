@@ -4,7 +4,9 @@ import struct
 
 import msgspec
 
+from isthmus_core.names import Locality
 from isthmus_dns import wire
+from isthmus_dns.nearest import nearest
 from isthmus_dns.service import Service
 
 WHY = b"\4_why"
@@ -28,6 +30,8 @@ def service_records(service: Service, origin: bytes) -> list[RRset]:
     name = service.owner + origin
     if service.headless:
         return _headless(service, name)
+    if service.endpoints and service.hosts:
+        return near_records(service, origin, None) + _host_records(service, name)
     addresses = _address_sets(name, service.addresses)
     if not addresses:
         return []
@@ -59,6 +63,36 @@ def _headless(service: Service, name: bytes) -> list[RRset]:
         found.append(RRset(owner + name, wire.SRV, tuple(rdatas), helped_by))
     _add_bare_srv(found, name)
     return found
+
+
+def near_records(service: Service, origin: bytes, client: Locality | None) -> list[RRset]:
+    """What the service's own names say to clients at `client`: the nearest endpoints, and their own port numbers.
+
+    The choice is made for each kind of address and each port by itself, so that whoever can use only one of them gets
+    the nearest that has it, and which names and types exist does not depend on where the client is.
+    """
+    name = service.owner + origin
+    found = []
+    for rtype, size in ((wire.A, 4), (wire.AAAA, 16)):
+        chosen = nearest((host for host in service.hosts if len(host.address) == size), client)
+        if chosen:
+            found.append(RRset(name, rtype, tuple(dict.fromkeys(host.address for host in chosen))))
+    for owner in dict.fromkeys(port.owner for port in service.ports):
+        serving = {host: port.number for host in service.hosts for port in host.ports if port.owner == owner}
+        chosen = nearest(serving, client)
+        if not chosen:
+            continue
+        rdatas = [_SRV_HEAD + serving[host].to_bytes(2, "big") + host.owner + name for host in chosen]
+        helped_by = [rrset for host in chosen for rrset in _address_sets(host.owner + name, (host.address,))]
+        found.append(RRset(owner + name, wire.SRV, tuple(dict.fromkeys(rdatas)), tuple(dict.fromkeys(helped_by))))
+    _add_bare_srv(found, name)
+    return found
+
+
+def _host_records(service: Service, name: bytes) -> list[RRset]:
+    """The names of single endpoints, which SRV records point to: a port belongs to one of them only."""
+    addresses = {host.owner: host.address for host in service.hosts}
+    return [rrset for owner, address in addresses.items() for rrset in _address_sets(owner + name, (address,))]
 
 
 def _address_sets(owner: bytes, addresses: tuple[bytes, ...]) -> list[RRset]:

@@ -17,7 +17,7 @@ from isthmus_dns.apex import ZoneSpec
 from isthmus_dns.feed import check_feed_path
 from isthmus_dns.metrics import metrics
 from isthmus_dns.sketch import merge_top
-from isthmus_dns.subnet import parse_networks
+from isthmus_dns.subnet import SubnetMap, parse_networks, parse_place
 from isthmus_dns.supervisor import Supervisor
 from isthmus_dns.tcp import TcpLimits
 from isthmus_dns.traffic import Report
@@ -47,6 +47,7 @@ async def run(
     cookie_secret: bytes = b"",
     rate_limit: int = 1000,
     subnet_resolvers: Sequence[str] = (),
+    subnet_localities: Sequence[str] = (),
     tcp: TcpLimits = TcpLimits(),  # noqa: B008 - frozen
     dnstap: str = "",
     log_queries: int = 0,
@@ -58,10 +59,12 @@ async def run(
     `feed` is the agent's unix socket, `listen` has IP:PORT each (UDP and TCP), `workers` processes share them (0:
     answer in this process), `web` is where /healthz, /readyz and /metrics are. `started` hears the real addresses, and
     the real port of `web`. `cookie_secret` (16 bytes) is shared by servers behind one address, and is random without;
-    `rate_limit` is answers a second and prefix to addresses that are not private; `dnstap` is a receiver's unix socket;
-    every `log_queries`-th query is logged. Raises InvalidInput where an argument cannot be used.
+    `rate_limit` is answers a second and prefix to addresses that are not private; `subnet_resolvers` may say for which
+    clients they ask (RFC 7871), and `subnet_localities` (NETWORK=provider/region/zone) where those are; `dnstap` is a
+    receiver's unix socket; every `log_queries`-th query is logged. Raises InvalidInput for what cannot be used.
     """
     _check(workers, ttl, listen, cookie_secret, subnet_resolvers)
+    SubnetMap(map(parse_place, subnet_localities))
     check_feed_path(feed)
     Zone(zones, ttl)  # says what is wrong with the zones before any process starts
     spec = WorkerSpec(
@@ -74,6 +77,7 @@ async def run(
         cookie_secret=cookie_secret or secrets.token_bytes(16),
         rate_limit=rate_limit,
         subnet_resolvers=tuple(subnet_resolvers),
+        subnet_localities=tuple(subnet_localities),
         tcp=tcp,
         dnstap=dnstap,
         log_queries=log_queries,

@@ -8,6 +8,8 @@ import msgspec
 from google.protobuf.message import DecodeError
 
 from isthmus_core.errors import InvalidInput
+from isthmus_core.names import Locality
+from isthmus_sync import codec
 from isthmus_sync.proto import isthmus_pb2 as pb
 
 _LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?\Z")
@@ -23,20 +25,32 @@ class Port(msgspec.Struct, frozen=True):
 
 
 class Host(msgspec.Struct, frozen=True):
-    """A ready endpoint of a headless service; `owner` is `<hostname>.<cluster>` in wire form."""
+    """A ready endpoint; `owner` is its name below the service's in wire form.
+
+    That is `<hostname>.<cluster>` for headless services, else its address alone: `<cluster>.<svc>` must not exist there
+    (MCS DNS 2.3). `locality` and `tier` (the gateway's order of failover) stand only where they choose the answer.
+    """
 
     owner: bytes
     address: bytes
     ports: tuple[Port, ...]
+    cluster: str = ""
+    locality: Locality | None = None
+    tier: int = 0
 
 
 class Source(msgspec.Struct, frozen=True):
-    """A cluster behind the answer, which rule chose it, and how fresh the knowledge is (Unix milliseconds)."""
+    """A cluster behind the answer, which rule chose it, and how fresh the knowledge is (Unix milliseconds).
+
+    `confirmed_at_ms` is 0 while its state is as fresh as the zone; `observed_at_ms` is when it changed last.
+    """
 
     cluster: str
     rule: str
     observed_at_ms: int
     stale: bool
+    tier: int = 0
+    confirmed_at_ms: int = 0
 
 
 class Service(msgspec.Struct, frozen=True):
@@ -48,6 +62,24 @@ class Service(msgspec.Struct, frozen=True):
     ports: tuple[Port, ...]
     hosts: tuple[Host, ...]
     sources: tuple[Source, ...]
+    endpoints: bool = False
+    """Whether endpoints are the answer rather than `addresses`, which stand in while there are no `hosts`."""
+
+
+class Reasons(msgspec.Struct, frozen=True):
+    """Why a service is answered as it is: what is kept of it beside its compiled answers."""
+
+    sources: tuple[Source, ...]
+    endpoints: bool
+    direct: bool
+    """Whether the addresses of `hosts`, or of a headless service's endpoints, are the answer."""
+    hosts: tuple[Host, ...]
+
+
+def reasons_of(service: Service) -> Reasons:
+    """What `_why` tells of a service; the endpoints are only kept where the answer is chosen among them."""
+    hosts = service.hosts if service.endpoints else ()
+    return Reasons(service.sources, service.endpoints, bool(hosts) or service.headless, hosts)
 
 
 def read_service(name: str, body: bytes) -> Service:
@@ -59,13 +91,18 @@ def read_service(name: str, body: bytes) -> Service:
     if f"{message.namespace}/{message.name}" != name:
         raise InvalidInput(f"zone service {name!r} says that it is {message.namespace}/{message.name}")
     headless = message.type == pb.HEADLESS
+    endpoints = message.dns_mode == pb.DNS_ENDPOINTS and not headless
+    hosts = map(_host, message.hosts) if headless else map(_near_host, message.hosts) if endpoints else ()
     return Service(
         owner=_label(message.name) + _label(message.namespace) + b"\3svc",
         headless=headless,
-        addresses=_addresses(message),
+        addresses=tuple(read_address(ip) for ip in message.ips),
         ports=_ports(message.ports),
-        hosts=tuple(_host(host) for host in message.hosts) if headless else (),
-        sources=tuple(Source(s.cluster, s.rule, s.observed_at_ms, s.stale) for s in message.provenance),
+        hosts=tuple(hosts),
+        sources=tuple(
+            Source(s.cluster, s.rule, s.observed_at_ms, s.stale, s.tier, s.confirmed_at_ms) for s in message.provenance
+        ),
+        endpoints=endpoints,
     )
 
 
@@ -73,13 +110,6 @@ def service_owner(name: str) -> bytes:
     """The owner of the service with this resource name, for removals."""
     namespace, _, service = name.partition("/")
     return _label(service) + _label(namespace) + b"\3svc"
-
-
-def _addresses(message: pb.ZoneService) -> tuple[bytes, ...]:
-    """The VIPs; without any, the endpoints that the gateway chose for clients outside of the mesh."""
-    if message.ips or message.type == pb.HEADLESS:
-        return tuple(read_address(ip) for ip in message.ips)
-    return tuple(dict.fromkeys(read_address(host.address) for host in message.hosts))
 
 
 def _label(text: str) -> bytes:
@@ -119,6 +149,12 @@ def _host(host: pb.ZoneHost) -> Host:
     # MCS DNS 2.1: without a hostname of its own an endpoint gets a unique identifier; like CoreDNS, its address.
     labels = [_label(label) for label in host.hostname.split(".")] if host.hostname else [_label(_dashed(address))]
     return Host(b"".join(labels) + _label(host.cluster), address, _ports(host.ports))
+
+
+def _near_host(host: pb.ZoneHost) -> Host:
+    address = read_address(host.address)
+    locality = codec.locality_value(host.locality) if host.HasField("locality") else None
+    return Host(_label(_dashed(address)), address, _ports(host.ports), host.cluster, locality, host.tier)
 
 
 def _dashed(address: bytes) -> str:

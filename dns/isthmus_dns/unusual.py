@@ -3,10 +3,11 @@
 import msgspec
 
 from isthmus_dns import wire
+from isthmus_dns.compiled import Long, Ready
 from isthmus_dns.cookies import Cookies, Standing
 from isthmus_dns.provenance import explain
 from isthmus_dns.query import Edns, Fault, Query
-from isthmus_dns.subnet import IpNetwork, is_named, read_subnet, subnet_answer
+from isthmus_dns.subnet import IpNetwork, SubnetMap, is_named, read_subnet, subnet_answer
 from isthmus_dns.zone import Zone
 
 _ANY_TTL = 3600
@@ -22,6 +23,8 @@ class Features(msgspec.Struct, frozen=True):
     cookies: Cookies | None = None
     subnet_resolvers: tuple[IpNetwork, ...] = ()
     """Resolvers whose EDNS client subnet is honoured."""
+    subnets: SubnetMap = SubnetMap()
+    """Where those clients are; its places are the zone's."""
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -38,6 +41,14 @@ class Asked(msgspec.Struct, frozen=True):
         return self.query.edns
 
 
+class Client(msgspec.Struct, frozen=True):
+    """Whom a named resolver asks for: the option as it came, the place in the zone's order, and how exact that is."""
+
+    option: bytes
+    place: int | None
+    scope: int
+
+
 class Sections(msgspec.Struct, frozen=True):
     """What an answer says, before it is fitted to the client."""
 
@@ -48,6 +59,8 @@ class Sections(msgspec.Struct, frozen=True):
     authority: bytes = b""
     helpers: int = 0
     helper: bytes = b""
+    tailored: bool = False
+    """Whether clients elsewhere get another answer."""
 
 
 def plain_opt(dnssec_ok: bool, stale: bool, options: bytes = b"") -> bytes:
@@ -63,7 +76,8 @@ def respond(asked: Asked, zone: Zone, features: Features) -> tuple[int, bytes]:
     edns = query.edns
     options = b""
     requested = b"" if edns is None else _requested(asked, edns, features)
-    if requested is None:
+    client = None if edns is None else _client(asked, edns, features)
+    if requested is None or client is _MALFORMED:
         return wire.FORMERR, _fault(asked, Fault(wire.FORMERR, query.question, edns))
     if edns is not None and edns.version > 0:
         # RFC 6891, section 6.1.3: nothing else of the query is looked at.
@@ -72,42 +86,61 @@ def respond(asked: Asked, zone: Zone, features: Features) -> tuple[int, bytes]:
         sections = Sections(wire.SERVFAIL, authoritative=False)
         options = wire.extended_error(wire.EDE_NOT_READY, "no full state of the zone yet")
     else:
-        sections = answer_question(query, zone, asked.now, features)
+        sections = answer_question(query, zone, asked.now, features, client)
         if zone.freshness.stale and sections.authoritative:
             options = wire.extended_error(wire.EDE_STALE)
+    if client is not None:
+        # RFC 7871, section 7.2.1: what everybody gets, and what does not exist, holds for all networks.
+        scope = client.scope if sections.tailored else 0
+        requested += wire.option(wire.OPTION_ECS, subnet_answer(client.option, scope))
     return sections.rcode, _fit(asked, query, sections, options + requested)
 
 
-def answer_question(query: Query, zone: Zone, now: int, features: Features) -> Sections:
+def answer_question(query: Query, zone: Zone, now: int, features: Features, client: Client | None = None) -> Sections:
     """What the zone says to a query that is well formed."""
     apex = zone.apex_of(query.name) if query.qclass == wire.IN else None
     if apex is None or query.qtype in (wire.AXFR, wire.IXFR):
         # Other classes, version.bind (class CH) among them, other people's names, and zone transfers.
         return Sections(wire.REFUSED, authoritative=False)
     name = query.name
-    if query.qtype == wire.TXT and (why := explain(name, zone, now, features.server_id)) is not None:
-        return Sections(wire.NOERROR, answers=why[0], answer=why[1])
+    place = None if client is None else client.place
+    if query.qtype == wire.TXT:
+        where = None if place is None else zone.places[place]
+        if (why := explain(name, zone, now, features.server_id, where)) is not None:
+            return Sections(wire.NOERROR, answers=why[0], answer=why[1], tailored=bool(zone.places))
     key = query.name + query.qtype.to_bytes(2, "big") + b"\0\1"
-    ready = zone.ready.get(key)
-    if ready is not None:
-        counts = ready[0]
-        return Sections(
-            wire.NOERROR,
-            answers=int.from_bytes(counts[4:6], "big"),
-            answer=ready[4],
-            helpers=int.from_bytes(counts[8:10], "big"),
-        )
-    long = zone.long.get(key)
-    if long is not None:
-        return Sections(
-            wire.NOERROR, answers=long.answers, answer=long.answer, helpers=long.helpers, helper=long.helper
-        )
+    tailored = zone.tailored.get(key) if client is not None else None
+    compiled = tailored[place] if tailored is not None and place is not None else None
+    if compiled is None:
+        compiled = zone.ready.get(key) or zone.long.get(key)
+    if compiled is not None:
+        return _compiled(compiled, tailored is not None)
     if query.qtype == wire.ANY and _owns_records(zone, name):
         return Sections(
             wire.NOERROR, answers=1, answer=wire.record(wire.NAME_POINTER, wire.HINFO, _ANY_TTL, _ANY_RDATA)
         )
     rcode = wire.NOERROR if name in zone.names else wire.NXDOMAIN
     return Sections(rcode, authority=apex.negative(len(name)))
+
+
+def _compiled(answer: Ready | Long, tailored: bool) -> Sections:
+    if isinstance(answer, Long):
+        return Sections(
+            wire.NOERROR,
+            answers=answer.answers,
+            answer=answer.answer,
+            helpers=answer.helpers,
+            helper=answer.helper,
+            tailored=tailored,
+        )
+    counts = answer[0]
+    return Sections(
+        wire.NOERROR,
+        answers=int.from_bytes(counts[4:6], "big"),
+        answer=answer[4],
+        helpers=int.from_bytes(counts[8:10], "big"),
+        tailored=tailored,
+    )
 
 
 def _owns_records(zone: Zone, name: bytes) -> bool:
@@ -127,13 +160,21 @@ def _requested(asked: Asked, edns: Edns, features: Features) -> bytes | None:
         if standing is Standing.MALFORMED:
             return None
         options += wire.option(wire.OPTION_COOKIE, whole)
-    subnet = edns.option(wire.OPTION_ECS)
-    if subnet is not None and is_named(asked.client, features.subnet_resolvers):
-        if read_subnet(subnet) is None:
-            return None
-        # Everybody gets the same answer here, the VIP: so it holds for all subnets (RFC 7871, section 7.2.1).
-        options += wire.option(wire.OPTION_ECS, subnet_answer(subnet, 0))
     return options
+
+
+_MALFORMED = Client(b"", None, 0)
+
+
+def _client(asked: Asked, edns: Edns, features: Features) -> Client | None:
+    """Whom a resolver asks for; None when it does not say, or when its word does not count."""
+    option = edns.option(wire.OPTION_ECS)
+    if option is None or not is_named(asked.client, features.subnet_resolvers):
+        return None
+    subnet = read_subnet(option)
+    if subnet is None:
+        return _MALFORMED
+    return Client(option, *features.subnets.find(subnet))
 
 
 def _cookie_alone(asked: Asked, fault: Fault, features: Features) -> tuple[int, bytes] | None:

@@ -21,7 +21,7 @@ from isthmus_dns.feed import ZoneFollower
 from isthmus_dns.mmsg import BatchedUdpListener, mmsg_available
 from isthmus_dns.ratelimit import RateLimiter
 from isthmus_dns.sketch import HeavyHitters
-from isthmus_dns.subnet import parse_networks
+from isthmus_dns.subnet import SubnetMap, parse_networks, parse_place
 from isthmus_dns.tap import Dnstap, QueryLog
 from isthmus_dns.tcp import TcpLimits, TcpListener
 from isthmus_dns.traffic import Report, Traffic, rcode_counts
@@ -48,6 +48,7 @@ class WorkerSpec(msgspec.Struct, frozen=True):
     server_id: str = ""
     cookie_secret: bytes = b""
     subnet_resolvers: tuple[str, ...] = ()
+    subnet_localities: tuple[str, ...] = ()
     rate_limit: int = 0
     """Answers a second and prefix to clients outside of private networks; 0 for no limit."""
     tcp: TcpLimits = TcpLimits()
@@ -65,11 +66,13 @@ class Worker:
     def __init__(self, spec: WorkerSpec) -> None:
         self._spec = spec
         self._clock = time.monotonic
-        self.zone = Zone(spec.zones, spec.ttl, spec.ttl)
+        subnets = SubnetMap(map(parse_place, spec.subnet_localities))
+        self.zone = Zone(spec.zones, spec.ttl, spec.ttl, subnets.places)
         features = Features(
             server_id=spec.server_id,
             cookies=Cookies(spec.cookie_secret) if spec.cookie_secret else None,
             subnet_resolvers=parse_networks(spec.subnet_resolvers),
+            subnets=subnets,
         )
         self.responder = Responder(self.zone, features)
         self._hitters = HeavyHitters()

@@ -5,11 +5,12 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from isthmus_core.errors import InvalidInput
+from isthmus_core.names import Locality
 from isthmus_dns import wire
 from isthmus_dns.apex import Apex, ZoneSpec
 from isthmus_dns.compiled import Long, Ready, compile_answer
-from isthmus_dns.records import WHY, RRset, service_records
-from isthmus_dns.service import Service, Source
+from isthmus_dns.records import WHY, RRset, near_records, service_records
+from isthmus_dns.service import Reasons, Service, reasons_of
 
 _IN = wire.IN.to_bytes(2, "big")
 _SOA_IN = wire.SOA.to_bytes(2, "big") + _IN
@@ -37,18 +38,32 @@ class Zone:
     (RFC 8020). All changes happen inside one call, so that no query ever sees a half-changed service.
     """
 
-    def __init__(self, specs: Sequence[ZoneSpec] = (ZoneSpec(),), ttl: int = 5, negative_ttl: int = 5) -> None:
+    def __init__(
+        self,
+        specs: Sequence[ZoneSpec] = (ZoneSpec(),),
+        ttl: int = 5,
+        negative_ttl: int = 5,
+        places: Sequence[Locality] = (),
+    ) -> None:
         if not specs:
             raise InvalidInput("a DNS server without a zone has nothing to say", "Name at least one zone.")
         self.ttl = ttl
         self.ready: dict[bytes, Ready] = {}
         self.long: dict[bytes, Long] = {}
         self.names: dict[bytes, int] = {}
-        self.sources: dict[bytes, tuple[Source, ...]] = {}
-        """Of each `_why` name the clusters behind the answer."""
+        self.places = tuple(places)
+        """Where clients can be, as far as somebody can tell: `tailored` has an answer for each."""
+        self.tailored: dict[bytes, tuple[Ready | Long, ...]] = {}
+        """Of questions whose answer depends on the client's place, the answers in the order of `places`."""
+        self.reasons: dict[bytes, Reasons] = {}
+        """Of each `_why` name what it tells."""
         self.freshness = Freshness()
         self.cluster = ""
         self.synced_at_ms = 0
+        self.confirmed = False
+        """Whether the gateway has a controller that confirms what it knows: then it is as fresh as the feed."""
+        self.feed_lost_at = 0
+        """Unix seconds since when the feed is gone; 0 while it is there."""
         self.feed_stale = False
         # The longest origin first: a zone below another one answers for its own names.
         self.apexes = sorted((Apex(spec, ttl, negative_ttl) for spec in specs), key=lambda apex: -len(apex.origin))
@@ -59,6 +74,7 @@ class Zone:
         self._tops = frozenset(o for o in origins if not any(o != other and o.endswith(other) for other in origins))
         self._parts: dict[bytes, _Part] = {}
         self._headers: dict[bytes, _Part] = {}
+        self._tailored_of: dict[bytes, tuple[bytes, ...]] = {}
         for apex in self.apexes:
             self._compile_apex(apex)
 
@@ -68,26 +84,28 @@ class Zone:
     def put(self, service: Service) -> None:
         """Take in one service: compile it, and exchange its answers for the old ones."""
         records: list[RRset] = []
-        sources: list[bytes] = []
+        explained: list[bytes] = []
         for apex in self.apexes:
             found = service_records(service, apex.origin)
             records += found
             if found and service.sources:
-                sources.append(WHY + service.owner + apex.origin)
-        owners = [*dict.fromkeys([rrset.owner for rrset in records]), *sources]
+                explained.append(WHY + service.owner + apex.origin)
+        owners = [*dict.fromkeys([rrset.owner for rrset in records]), *explained]
         if owners and max(map(len, owners)) > 255:
             raise InvalidInput(f"the names of {wire.name_text(service.owner + bytes(1))} are longer than 255 octets")
         self._exchange(self._parts, service.owner, records, owners)
-        self._forget_sources(service.owner)
-        for owner in sources:
-            self.sources[owner] = service.sources
+        self._forget(service.owner)
+        if explained:
+            self.reasons.update(dict.fromkeys(explained, reasons_of(service)))
+        if self.places and service.endpoints and service.hosts:
+            self._tailor(service, records)
 
     def remove(self, owner: bytes) -> None:
         """Take out the service `<svc>.<ns>.svc`; one that is not here is no error."""
         if owner in self._parts:
             self._exchange(self._parts, owner, [], [])
             del self._parts[owner]
-            self._forget_sources(owner)
+            self._forget(owner)
 
     def owners(self) -> Iterable[bytes]:
         """The services that are in the zone."""
@@ -118,9 +136,24 @@ class Zone:
                     return apex
         return None
 
-    def _forget_sources(self, owner: bytes) -> None:
+    def _forget(self, owner: bytes) -> None:
         for apex in self.apexes:
-            self.sources.pop(WHY + owner + apex.origin, None)
+            self.reasons.pop(WHY + owner + apex.origin, None)
+        for key in self._tailored_of.pop(owner, ()):
+            del self.tailored[key]
+
+    def _tailor(self, service: Service, records: list[RRset]) -> None:
+        """Compile the answers that differ from place to place."""
+        usual = {(rrset.owner, rrset.rtype): rrset for rrset in records}
+        keys = []
+        for apex in self.apexes:
+            # Which owners and types there are does not depend on the place, and neither does their order.
+            for sets in zip(*(near_records(service, apex.origin, place) for place in self.places), strict=True):
+                owner, rtype = sets[0].owner, sets[0].rtype
+                if any(rrset != usual[owner, rtype] for rrset in sets):
+                    keys.append(_key(sets[0]))
+                    self.tailored[keys[-1]] = tuple(compile_answer(rrset, self.ttl) for rrset in sets)
+        self._tailored_of[service.owner] = tuple(keys)
 
     def _compile_apex(self, apex: Apex) -> None:
         records = apex.records()
@@ -132,7 +165,7 @@ class Zone:
         keys = []
         ready, long, ttl = self.ready, self.long, self.ttl
         for rrset in records:
-            key = rrset.owner + rrset.rtype.to_bytes(2, "big") + _IN
+            key = _key(rrset)
             answer = compile_answer(rrset, ttl)
             if isinstance(answer, Long):
                 long[key] = answer
@@ -176,3 +209,8 @@ class Zone:
                 counts[name] = count
             else:
                 del counts[name]
+
+
+def _key(rrset: RRset) -> bytes:
+    """The question that a record set answers."""
+    return rrset.owner + rrset.rtype.to_bytes(2, "big") + _IN

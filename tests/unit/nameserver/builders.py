@@ -51,6 +51,14 @@ def headless(name: str, hosts: Iterable[pb.ZoneHost]) -> pb.ZoneService:
     return pb.ZoneService(namespace=namespace, name=short, type=pb.HEADLESS, hosts=hosts)
 
 
+def near(name: str, hosts: Iterable[pb.ZoneHost], ips: Iterable[str] = ("10.1.2.3",)) -> pb.ZoneService:
+    """`namespace/name` whose endpoints are the answer."""
+    namespace, _, short = name.partition("/")
+    return pb.ZoneService(
+        namespace=namespace, name=short, ports=[HTTP], ips=ips, hosts=hosts, dns_mode=pb.DNS_ENDPOINTS
+    )
+
+
 def host(
     address: str, hostname: str = "", cluster: str = "east", ports: Iterable[pb.ServicePort] = (HTTP,)
 ) -> pb.ZoneHost:
@@ -63,9 +71,13 @@ def resources(services: Iterable[pb.ZoneService]) -> dict[str, bytes]:
     return {f"{one.namespace}/{one.name}": one.SerializeToString(deterministic=True) for one in services}
 
 
-def header(serial: int = SERIAL, cluster: str = "west", stale: bool = False, synced_at_ms: int = 0) -> bytes:
+def header(
+    serial: int = SERIAL, cluster: str = "west", stale: bool = False, synced_at_ms: int = 0, confirmed: bool = False
+) -> bytes:
     """The zone's header as it comes out of the feed."""
-    return pb.ZoneHeader(serial=serial, cluster=cluster, stale=stale, synced_at_ms=synced_at_ms).SerializeToString()
+    return pb.ZoneHeader(
+        serial=serial, cluster=cluster, stale=stale, synced_at_ms=synced_at_ms, confirmed=confirmed
+    ).SerializeToString()
 
 
 def responder(
@@ -75,7 +87,7 @@ def responder(
     features: Features | None = None,
 ) -> Responder:
     """A responder whose zone has these services; none of them may be refused."""
-    zone = Zone(specs)
+    zone = Zone(specs, places=features.subnets.places if features else ())
     assert apply_services(zone, resources(services), ()) == {}
     assert apply_header(zone, {"zone": header()}) == {}
     mark(zone, synced, False)

@@ -285,15 +285,3 @@ def test_an_origin_in_the_middle_of_a_label_is_not_ours() -> None:
 
     assert response is not None
     assert response[3] & 15 == dns.rcode.REFUSED
-
-
-def test_without_a_vip_a_service_answers_with_the_endpoints_that_were_chosen_for_it() -> None:
-    """For clients outside of the mesh: the nearest healthy cluster's endpoints, in the order of the gateway."""
-    chosen = service("shop/web", [])
-    chosen.hosts.extend([host("10.9.0.2", "web-1", "east"), host("10.9.0.1", "web-0", "east"), host("fd00::9")])
-    server = responder(chosen)
-
-    response = ask(server, f"web.shop.svc.{ZONE}")
-    assert [rdata.to_text() for rdata in response.answer[0]] == ["10.9.0.2", "10.9.0.1"]
-    assert shown(ask(server, f"web.shop.svc.{ZONE}", "AAAA")) == "NOERROR | AAAA fd00::9"
-    assert shown(ask(server, f"web-0.east.web.shop.svc.{ZONE}")) == "NXDOMAIN"

@@ -47,7 +47,7 @@ def server() -> Responder:
         headless("shop/queue", []),
         features=Features(server_id="dns-7"),
     )
-    apply_header(found.zone, {"zone": header(synced_at_ms=(NOW - 5) * 1000)})
+    apply_header(found.zone, {"zone": header(confirmed=True)})
     found.tick(NOW)
     return found
 

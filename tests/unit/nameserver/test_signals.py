@@ -8,7 +8,8 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from isthmus_dns import dnstap, wire
-from isthmus_dns.intake import apply_header
+from isthmus_dns.answer import Responder
+from isthmus_dns.intake import apply_header, mark
 from isthmus_dns.ratelimit import RateLimiter
 from isthmus_dns.server import Board
 from isthmus_dns.sketch import HeavyHitters, Hitter, merge_top
@@ -20,22 +21,40 @@ from unit.nameserver.builders import ask, header, question, responder, service, 
 NAME = "web.shop.svc.clusterset.local"
 NOW = 1_700_000_000
 EAST = pb.Provenance(cluster="east", rule="same region", observed_at_ms=(NOW - 3) * 1000)
-WEST = pb.Provenance(cluster="west", rule="anywhere", observed_at_ms=(NOW - 90) * 1000, stale=True)
+WEST = pb.Provenance(
+    cluster="west",
+    rule="anywhere",
+    tier=1,
+    observed_at_ms=(NOW - 90) * 1000,
+    confirmed_at_ms=(NOW - 20) * 1000,
+    stale=True,
+)
 
 
 def texts(response: dns.message.Message) -> list[list[str]]:
     return [[part.decode() for part in rdata.strings] for rrset in response.answer for rdata in rrset]
 
 
-def test_a_service_tells_which_clusters_are_behind_it() -> None:
-    server = responder(service("shop/web", provenance=[EAST, WEST]))
+def told(**header_fields: object) -> Responder:
+    """A server at the time NOW whose gateway says this of itself."""
+    server = responder(service("shop/web", provenance=[EAST, WEST]), features=Features(server_id="dns-7"))
+    apply_header(server.zone, {"zone": header(120, "west", **header_fields)})  # type: ignore[arg-type]
     server.tick(NOW)
+    return server
+
+
+def why(server: Responder, name: str = NAME) -> list[dict[str, str]]:
+    return [dict(text.split("=", 1) for text in record) for record in texts(ask(server, f"_why.{name}", "TXT"))]
+
+
+def test_a_service_tells_which_clusters_are_behind_it() -> None:
+    server = told(confirmed=True)
 
     response = ask(server, f"_why.{NAME}", "TXT")
 
     assert texts(response) == [
-        ["cluster=east", "rule=same region", "age=3s", "stale=no"],
-        ["cluster=west", "rule=anywhere", "age=90s", "stale=yes"],
+        ["cluster=east", "rule=same region", "tier=0", "by=vip", "age=0s", "changed=3s", "stale=no"],
+        ["cluster=west", "rule=anywhere", "tier=1", "by=vip", "age=20s", "changed=90s", "stale=yes"],
     ]
     assert response.answer[0].ttl == 0
     assert shown(ask(server, f"_why.{NAME}", "A")) == "NOERROR"
@@ -43,15 +62,37 @@ def test_a_service_tells_which_clusters_are_behind_it() -> None:
     assert shown(ask(server, "_why.shop.svc.clusterset.local", "TXT")) == "NXDOMAIN"
 
 
-def test_a_zone_tells_who_answers_and_how_fresh_it_is() -> None:
-    server = responder(service("shop/web"), features=Features(server_id="dns-7"))
-    apply_header(server.zone, {"zone": header(120, "west", synced_at_ms=(NOW - 5) * 1000)})
-    server.tick(NOW)
+def test_what_nobody_confirms_grows_old() -> None:
+    server = told(synced_at_ms=(NOW - 50) * 1000)
+    assert [record["age"] for record in why(server)] == ["50s", "50s"]
 
-    assert texts(ask(server, "_why.clusterset.local", "TXT")) == [
-        ["server=dns-7", "cluster=west", "serial=120", "age=5s", "stale=no", "services=1"]
+    mark(server.zone, synced=True, feed_lost=True)
+    assert [record["stale"] for record in why(server)] == ["yes", "yes"]
+
+    gone = told(confirmed=True)
+    gone.zone.feed_lost_at = NOW - 7
+    assert [record["age"] for record in why(gone)] == ["7s", "20s"]
+
+
+def test_a_service_that_nobody_can_serve_says_so() -> None:
+    server = responder(service("shop/web", provenance=[pb.Provenance(rule="no cluster can serve it now")]))
+
+    assert texts(ask(server, f"_why.{NAME}", "TXT")) == [["cluster=none", "rule=no cluster can serve it now"]]
+    assert shown(ask(server, NAME)) == "NOERROR | A 10.1.2.3"
+
+
+def test_a_zone_tells_who_answers_and_how_fresh_it_is() -> None:
+    assert texts(ask(told(confirmed=True), "_why.clusterset.local", "TXT")) == [
+        [
+            *("server=dns-7", "cluster=west", "serial=120", "age=0s", "stale=no"),
+            *("feed=connected", "controller=connected", "services=1"),
+        ]
     ]
-    assert shown(ask(server, "_why.clusterset.local", "A")) == "NOERROR"
+    away = told(synced_at_ms=(NOW - 5) * 1000)
+    away.zone.feed_lost_at = NOW - 2
+    (zone,) = why(away, "clusterset.local")
+    assert (zone["age"], zone["feed"], zone["controller"]) == ("5s", "lost", "lost")
+    assert shown(ask(away, "_why.clusterset.local", "A")) == "NOERROR"
 
 
 def key(name: str) -> bytes:
