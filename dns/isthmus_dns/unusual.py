@@ -74,15 +74,15 @@ def respond(asked: Asked, zone: Zone, features: Features) -> tuple[int, bytes]:
     if isinstance(query, Fault):
         return _cookie_alone(asked, query, features) or (query.rcode, _fault(asked, query))
     edns = query.edns
+    if edns is not None and edns.version > 0:
+        # RFC 6891, section 6.1.3: nothing else of the query is looked at, options of an unknown version least of all.
+        return wire.BADVERS, _fit(asked, query, Sections(wire.BADVERS, authoritative=False), b"")
     options = b""
     requested = b"" if edns is None else _requested(asked, edns, features)
     client = None if edns is None else _client(asked, edns, features)
     if requested is None or client is _MALFORMED:
         return wire.FORMERR, _fault(asked, Fault(wire.FORMERR, query.question, edns))
-    if edns is not None and edns.version > 0:
-        # RFC 6891, section 6.1.3: nothing else of the query is looked at.
-        sections = Sections(wire.BADVERS, authoritative=False)
-    elif not zone.freshness.synced:
+    if not zone.freshness.synced:
         sections = Sections(wire.SERVFAIL, authoritative=False)
         options = wire.extended_error(wire.EDE_NOT_READY, "no full state of the zone yet")
     else:
