@@ -4,8 +4,11 @@ Each program gets a folder, an address, and the lines; what else its configurati
 stays in the foreground, that it never asks the Internet) is added around them.
 """
 
+import functools
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -13,7 +16,8 @@ from isthmus_dns.addresses import Address, claim_addresses
 from support.addresses import LoopbackNet
 from support.process import Process
 
-PAGE = Path(__file__).parents[2] / "docs" / "dns.md"
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "dns.md"
 NOWHERE = "127.0.0.254"
 """The only root server that resolvers know here: nobody listens there, so that a test never asks the real ones."""
 # Anchors that are never fetched: a resolver which validates must be told not to expect signatures of our zones.
@@ -137,6 +141,60 @@ bogus-priv
     return [binary, "--keep-in-foreground", "--log-facility=-", f"--conf-file={config}"]
 
 
+@functools.cache
+def coredns_binary() -> Path:
+    """CoreDNS, built from its Go module the first time (minutes where nothing is cached), kept in .tools/."""
+    build = "import sys; from tools import bootstrap, peers\ntry: peers.build_coredns()\n"
+    build += "except bootstrap.Missing as reason: sys.exit(f'CoreDNS is not here: {reason}')"
+    done = subprocess.run([sys.executable, "-c", build], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise NotInstalled((done.stderr.strip().splitlines() or ["CoreDNS cannot be built"])[-1])
+    return ROOT / ".tools" / "bin" / "coredns"
+
+
+def coredns(lines: str, at: Address, folder: Path) -> Sequence[str | Path]:
+    binary = coredns_binary()
+    # Where it binds stands in each block.
+    lines = re.sub(r"^    bind .*\n", "", lines, flags=re.MULTILINE)
+    lines = lines.replace(":53 {", f":{at.port} {{\n    bind {at.host}").replace(
+        "prometheus :", f"prometheus {at.host}:"
+    )
+    config = folder / "Corefile"
+    config.write_text(lines)
+    return [binary, "-conf", config]
+
+
+def node_local(lines: str, at: Address, folder: Path) -> Sequence[str | Path]:
+    """CoreDNS with the Corefile of NodeLocal DNSCache; nobody answers for its other zones."""
+    others = f"""
+cluster.local:53 {{
+    errors
+    cache {{
+        success 9984 30
+        denial 9984 5
+    }}
+    reload
+    loop
+    bind 169.254.20.10 10.96.0.10
+    forward . {NOWHERE} {{
+        force_tcp
+    }}
+    prometheus :9253
+    health {at.host}:8080
+}}
+.:53 {{
+    errors
+    cache 30
+    reload
+    loop
+    bind 169.254.20.10 10.96.0.10
+    forward . {NOWHERE}
+    prometheus :9253
+}}
+"""
+    return coredns(lines + others, at, folder)
+
+
 def knot_resolver(lines: str, at: Address, folder: Path) -> Sequence[str | Path]:
     binary = program("kresd", "knot-resolver")
     config = folder / "kresd.conf"
@@ -157,6 +215,8 @@ hints.root({{ ['a.root.'] = '{NOWHERE}' }})
 
 
 SNIPPETS: Mapping[str, Configure] = {
+    "coredns": coredns,
+    "nodelocaldns": node_local,
     "unbound-stub": unbound,
     "unbound-forward": unbound,
     "bind-forward": named,

@@ -1,16 +1,22 @@
 """A zone with every shape of name, and what each question has to be answered with, whoever is asked."""
 
 import asyncio
-from collections.abc import Iterable
+import socket
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 
-import dns.asyncquery
 import dns.exception
+import dns.flags
 import dns.message
 
 from isthmus_dns.addresses import Address
 from isthmus_sync.proto import isthmus_pb2 as pb
+from support.process import Process
+from support.waiting import eventually
 from unit.nameserver.builders import HTTP, METRICS, headless, host, question, service, shown
 
+Inside = Callable[[], AbstractContextManager[None]]
+"""Where sockets are opened: on this machine, or inside of a network namespace."""
 PATIENCE = 3.0
 MANY = 40
 """Endpoints of the service `shop/many`: more than a datagram holds."""
@@ -73,24 +79,63 @@ def questions(zone: str = "clusterset.local") -> list[tuple[str, str, str]]:
     return [(f"{name}.{zone}.", rtype, answer) for name, rtype, answer in _expected(zone)]
 
 
-async def asked(resolver: Address, name: str, rtype: str) -> str:
-    """Code and answers, or why there are none."""
+async def asked(server: Address, name: str, rtype: str, inside: Inside = nullcontext) -> str:
+    """Code and answers over UDP, and over TCP where they were cut; or why there are none."""
+    query = question(name, rtype, 1232)
     try:
-        response, _ = await dns.asyncquery.udp_with_fallback(
-            question(name, rtype, 1232), resolver.host, timeout=PATIENCE, port=resolver.port
-        )
-    except (OSError, dns.exception.DNSException) as error:
-        return str(error)
-    return shown(response)
+        async with asyncio.timeout(PATIENCE):
+            response = await _exchange(server, query, socket.SOCK_DGRAM, inside)
+            if response.flags & dns.flags.TC:
+                response = await _exchange(server, query, socket.SOCK_STREAM, inside)
+    except (OSError, EOFError, dns.exception.DNSException) as error:
+        return str(error) or "no answer"
+    return shown(response) if response.id == query.id else "an answer to something else"
 
 
-async def all_asked(resolver: Address, zone: str = "clusterset.local") -> dict[tuple[str, str], str]:
+async def _exchange(
+    server: Address, query: dns.message.Message, kind: socket.SocketKind, inside: Inside
+) -> dns.message.Message:
+    loop = asyncio.get_running_loop()
+    with inside():
+        sock = socket.socket(socket.AF_INET, kind)
+    with sock:
+        sock.setblocking(False)
+        await loop.sock_connect(sock, (server.host, server.port))
+        wire = query.to_wire()
+        if kind == socket.SOCK_DGRAM:
+            await loop.sock_sendall(sock, wire)
+            return dns.message.from_wire(await loop.sock_recv(sock, 65535))
+        await loop.sock_sendall(sock, len(wire).to_bytes(2, "big") + wire)
+        received = b""
+        while len(received) < 2 or len(received) < 2 + int.from_bytes(received[:2], "big"):
+            more = await loop.sock_recv(sock, 65535)
+            if not more:
+                raise EOFError("the connection ended in the middle of an answer")
+            received += more
+    return dns.message.from_wire(received[2:])
+
+
+async def answering(server: Address, process: Process | None = None, inside: Inside = nullcontext) -> None:
+    """Wait until it answers for our zone."""
+
+    async def answers() -> bool:
+        if process is not None and not process.running:
+            raise process.ended()
+        assert await asked(server, "dns-version.clusterset.local", "TXT", inside) == 'NOERROR | TXT "1.0.0"'
+        return True
+
+    await eventually(answers, within=15.0, every=0.05)
+
+
+async def all_asked(
+    resolver: Address, zone: str = "clusterset.local", inside: Inside = nullcontext
+) -> dict[tuple[str, str], str]:
     """What a resolver makes of every question; several at once, as its clients ask."""
     some = asyncio.Semaphore(8)
 
     async def one(name: str, rtype: str) -> str:
         async with some:
-            return await asked(resolver, name, rtype)
+            return await asked(resolver, name, rtype, inside)
 
     listed = [(name, rtype) for name, rtype, _ in questions(zone)]
     return dict(zip(listed, await asyncio.gather(*(one(*asks) for asks in listed)), strict=True))

@@ -12,7 +12,7 @@ from isthmus_kit.tasks import own_tasks
 from support.addresses import LoopbackNet
 from support.process import Process
 from support.resolvers import SNIPPETS, NotInstalled, places, snippet, start
-from support.resolvers_zone import all_asked, all_expected, asked, services
+from support.resolvers_zone import all_asked, all_expected, answering, asked, services
 from support.waiting import eventually
 from unit.nameserver.builders import Feed, service
 
@@ -43,11 +43,9 @@ async def around(tmp_path_factory: pytest.TempPathFactory, loopback_net: Loopbac
     zone = ZoneSpec("clusterset.local", (NameServer("ns.dns.clusterset.local", (next(iter(here.values()))[0].host,)),))
     around = Surroundings(feed, {}, {})
     async with feed.serving(), own_tasks() as tasks:
-        up = asyncio.Event()
-        ours = run(feed=feed.path, listen=listen, workers=0, zones=(zone,), ttl=TTL, started=lambda *_: up.set())
-        tasks.start("server", ours)
-        async with asyncio.timeout(10):
-            await up.wait()
+        tasks.start("server", run(feed=feed.path, listen=listen, workers=0, zones=(zone,), ttl=TTL))
+        for server, _ in here.values():
+            await answering(server)
         try:
             for label, (server, at) in here.items():
                 try:
@@ -65,17 +63,8 @@ async def around(tmp_path_factory: pytest.TempPathFactory, loopback_net: Loopbac
 
 async def awake(around: Surroundings, label: str) -> Address:
     """The resolver, when it answers."""
-    resolver = around.resolver(label)
-    process = around.resolvers[label][1]
-
-    async def answers() -> bool:
-        if not process.running:
-            raise process.ended()
-        assert await asked(resolver, "dns-version.clusterset.local", "TXT") == 'NOERROR | TXT "1.0.0"'
-        return True
-
-    await eventually(answers, within=15.0, every=0.05)
-    return resolver
+    await answering(around.resolver(label), around.resolvers[label][1])
+    return around.resolver(label)
 
 
 @pytest.mark.parametrize("label", SNIPPETS)
