@@ -1,4 +1,4 @@
-"""The table of RFC 8906, section 8, row by row: the query that `dig` would send, and the whole of what has to come back.
+"""The table of RFC 8906, section 8, row by row: the query that `dig` would send, and the whole of what must come back.
 
 Further rows come from the compliance report of the same authors (flags, types, each defined option by itself).
 """
