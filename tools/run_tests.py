@@ -108,6 +108,17 @@ def tests(kind: str, options: list[str]) -> Part:
     return Part(kind, (command,), report)
 
 
+def failures(report: Path) -> list[str]:
+    """The last line of each failure, below the name of its test."""
+    found = []
+    for case in ElementTree.parse(report).iter("testcase"):
+        for part in case:
+            if part.tag in ("failure", "error"):
+                words = [line for line in (part.text or part.get("message") or "").splitlines() if line.strip()]
+                found.append(f"{case.get('classname')}.{case.get('name')}: {words[-1].strip() if words else '?'}")
+    return found
+
+
 def counted(report: Path) -> Count:
     count = Count()
     for case in ElementTree.parse(report).iter("testcase"):
@@ -141,6 +152,9 @@ def main() -> int:
             counts[part.title], _ = part.run(live=True)
     total = sum(counts.values(), Count())
     print("\n" + "\n".join(f"{name:<12} {count.seconds:7.1f} s  {count}" for name, count in counts.items()))
+    for part in parts:
+        for failure in failures(part.report) if part.report and part.report.exists() else ():
+            print(f"FAILED {failure}")
     if total.passed == 0:
         total.failed += 1  # nothing ran: that is no success
     print(f"{'':<12} {time.monotonic() - STARTED:7.1f} s in all\n\n{total}", flush=True)
