@@ -2,8 +2,12 @@
 
 import msgspec
 
+from isthmus_core.dns_mode import DnsMode, dns_mode
 from isthmus_core.model import Capacity, CheckKind, Endpoint, LocalService, Protocol, ServiceType, ZoneCapacity
 from isthmus_core.names import ClusterId, Locality, ServiceName
+
+MOST_LISTED = 1000
+"""Endpoints of one service with a VIP that are told one by one; with more the VIP is the better answer."""
 
 
 class Judged(msgspec.Struct, frozen=True):
@@ -47,6 +51,8 @@ def judge(local: LocalService, cluster: ClusterId, verdicts: Verdicts, observed_
 
     An endpoint is ready when its source says so and every TCP port of it passed its last check. Nobody checks headless
     services (clients talk to their endpoints themselves) or those whose check is `none`: there the source decides.
+    Endpoints are listed one by one where DNS answers with them, unless there are too many for an answer; before anybody
+    has looked at one of them the source is believed there, so that a restart takes no addresses away.
     """
     zones: dict[Locality, tuple[int, int]] = {}
     endpoints: list[Endpoint] = []
@@ -59,15 +65,22 @@ def judge(local: LocalService, cluster: ClusterId, verdicts: Verdicts, observed_
         ready = endpoint.ready and verdict is True
         alive, total = zones.get(endpoint.locality, (0, 0))
         zones[endpoint.locality] = (alive + endpoint.weight * ready, total + endpoint.weight)
-        endpoints.append(endpoint)
+        endpoints.append(endpoint if ready == endpoint.ready else msgspec.structs.replace(endpoint, ready=ready))
+    unseen = pending == sum(endpoint.ready for endpoint in local.endpoints)
     capacity = Capacity(
         service=local.service,
         cluster=cluster,
         zones=tuple(ZoneCapacity(where, ready, total) for where, (ready, total) in sorted(zones.items())),
-        endpoints=tuple(endpoints) if headless else (),
+        endpoints=(local.endpoints if unseen else tuple(endpoints)) if headless or _answers(local) else (),
         observed_at_ms=observed_at_ms,
     )
     return Judged(capacity, pending)
+
+
+def _answers(local: LocalService) -> bool:
+    """Whether the endpoints of a service with a VIP are what DNS may answer."""
+    asked = local.export is not None and dns_mode(local.export.annotations) is DnsMode.ENDPOINTS
+    return asked and len(local.endpoints) <= MOST_LISTED
 
 
 def _verdict(endpoint: Endpoint, local: LocalService, verdicts: Verdicts) -> bool | None:

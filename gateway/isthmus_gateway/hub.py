@@ -57,7 +57,7 @@ class Hub:
         self.fleet: Final = FleetTable(member.id)
         self.feed: Final = EnvoyFeed(on_refusals)
         self.zone: Final = ZoneFeed(member.id, 0)
-        self.offers: Final = Offers(member.id, clock, wall_ms)
+        self.offers: Final = Offers(member.id, clock, wall_ms, member.network)
         self.remotes: Final = Remotes()
         here = Here(member.id, member.locality, member.network)
         pool = parse_range(settings.vip_range)
@@ -119,7 +119,7 @@ class Hub:
     def confirm(self, age: float | None, stale_after_s: float) -> None:
         """What is known is `age` seconds old (None: nobody ever confirmed it)."""
         stale = age is None or age > stale_after_s
-        self.zone.confirm(stale, self._wall_ms() - int(1000 * (age or 0.0)))
+        self.zone.confirm(stale, self._wall_ms() - int(1000 * (age or 0.0)), confirmed=age == 0.0)
         self.computed()
 
     def be_patient(self, round_trips_ms: Mapping[ClusterId, float]) -> None:

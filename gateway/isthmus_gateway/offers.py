@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from isthmus_core.model import Capacity, Export, Gateway, LocalService
+from isthmus_core.model import Capacity, Export, Gateway, LocalService, ServiceType
 from isthmus_core.names import ClusterId, ServiceName
 from isthmus_gateway.capacity import Verdicts, judge
 from isthmus_sync import CAPACITY, EXPORT, FEDERATION, GATEWAY, Publication, ResourceCache, codec
@@ -17,10 +17,13 @@ FIRST_VERDICTS_S = 1.0
 class Offers:
     """What is published on the Exports stream.
 
-    `clock` gives seconds that only grow, `wall` milliseconds of Unix time.
+    `clock` gives seconds that only grow, `wall` milliseconds of Unix time. `network` is what other clusters have to be
+    part of to reach our endpoints; without one nobody is told their addresses, except those of headless services.
     """
 
-    def __init__(self, cluster: ClusterId, clock: Callable[[], float], wall: Callable[[], int]) -> None:
+    def __init__(
+        self, cluster: ClusterId, clock: Callable[[], float], wall: Callable[[], int], network: str = ""
+    ) -> None:
         self.publication: Publication = Publication(
             [ResourceCache(GATEWAY), ResourceCache(EXPORT), ResourceCache(CAPACITY)], order=FEDERATION
         )
@@ -30,6 +33,7 @@ class Offers:
         self._cluster = cluster
         self._clock = clock
         self._wall = wall
+        self._network = network
         self._services: dict[ServiceName, LocalService] = {}
         self._waiting: dict[ServiceName, float] = {}  # since when
         self._envoy_since: float | None = None
@@ -79,6 +83,8 @@ class Offers:
             self._waiting.pop(service, None)
         with self.publication.change() as caches:
             message = codec.capacity_message(self.capacities[service])
+            if not self._network and local.type is not ServiceType.HEADLESS:
+                message.ClearField("endpoints")
             caches[CAPACITY].put(str(service), message.SerializeToString(deterministic=True))
 
     def envoy_serves(self) -> None:

@@ -124,7 +124,7 @@ class Routes:
         ):
             self._envoy.put_endpoints(build_assignments(found, local))
         self._endpoints[service] = endpoints
-        self._zone.put(build_zone_service(imported, found, capacities, self.fleet.clusters, self._here.cluster, vip))
+        self._zone.put(build_zone_service(imported, found, capacities, self.fleet.clusters, self._here, vip))
 
     def _forget(self, service: ServiceName) -> None:
         self.routes.pop(service, None)

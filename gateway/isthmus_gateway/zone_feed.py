@@ -17,6 +17,7 @@ class ZoneFeed:
         self.stale = False
         self._cluster = cluster
         self._synced_at_ms = 0
+        self._confirmed = False
         self._dirty = False
 
     def put(self, service: pb.ZoneService) -> None:
@@ -31,10 +32,13 @@ class ZoneFeed:
         with self.publication.change() as caches:
             self._dirty |= caches[ZONE_SERVICE].remove(str(service))
 
-    def confirm(self, stale: bool, synced_at_ms: int) -> None:
-        """Say whether the knowledge behind the zone is too old."""
-        if stale != self.stale or self._synced_at_ms == 0:
-            self.stale, self._synced_at_ms, self._dirty = stale, synced_at_ms, True
+    def confirm(self, stale: bool, synced_at_ms: int, confirmed: bool) -> None:
+        """Say whether a controller confirms the knowledge behind the zone, when one did last, and whether that is long.
+
+        The moment is published only when one of the others changes: it is told to tell the age from then on.
+        """
+        if (stale, confirmed) != (self.stale, self._confirmed) or self._synced_at_ms == 0:
+            self.stale, self._confirmed, self._synced_at_ms, self._dirty = stale, confirmed, synced_at_ms, True
 
     def commit(self, now_s: int) -> bool:
         """Publish the header of what changed since the last call; whether anything did."""
@@ -42,7 +46,7 @@ class ZoneFeed:
             return False
         self._dirty = False
         self.serial = next_serial(self.serial, now_s)
-        header = build_header(self._cluster, self.serial, self.stale, self._synced_at_ms)
+        header = build_header(self._cluster, self.serial, self.stale, self._synced_at_ms, self._confirmed)
         with self.publication.change() as caches:
             caches[ZONE_HEADER].put(HEADER, header.SerializeToString(deterministic=True))
         return True

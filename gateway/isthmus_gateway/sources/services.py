@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
+from isthmus_core.dns_mode import ANNOTATION, DnsMode
 from isthmus_core.model import (
     Endpoint,
     ExportSpec,
@@ -142,9 +143,18 @@ def _export(spec: Fields, created_ms: int) -> ExportSpec:
     labels, annotations = fields.get("exportedLabels"), fields.get("exportedAnnotations")
     return ExportSpec(
         labels=texts_of(labels, "exportedLabels") if labels is not None else {},
-        annotations=texts_of(annotations, "exportedAnnotations") if annotations is not None else {},
+        annotations=_annotations(annotations) if annotations is not None else {},
         exported_at_ms=created_ms,
     )
+
+
+def _annotations(node: Node) -> Mapping[str, str]:
+    """Exported annotations; a word that we look at ourselves must be one that we know."""
+    found = texts_of(node, "exportedAnnotations")
+    if ANNOTATION in found:
+        mode = fields_of(node, "exportedAnnotations").fields[ANNOTATION]
+        one_of(mode, f"annotation {ANNOTATION}", [known.value for known in DnsMode])
+    return found
 
 
 def _service(name: ServiceName, spec: Fields, default: Locality) -> LocalService:

@@ -1,8 +1,9 @@
 import msgspec
 
-from isthmus_core.model import CheckKind, HealthCheck, Protocol, ServicePort, ServiceType, ZoneCapacity
+from isthmus_core.dns_mode import ANNOTATION
+from isthmus_core.model import CheckKind, ExportSpec, HealthCheck, Protocol, ServicePort, ServiceType, ZoneCapacity
 from isthmus_core.names import ClusterId
-from isthmus_gateway.capacity import Verdicts, judge
+from isthmus_gateway.capacity import MOST_LISTED, Verdicts, judge
 from support.gateway_values import BERLIN, ECHO, HTTP, local
 
 HERE = ClusterId("here")
@@ -28,6 +29,21 @@ def test_weights_count_and_an_endpoint_that_is_not_ready_never_does() -> None:
     verdicts.note(ECHO, "10.0.0.1", 80, True)
     judged = judge(msgspec.structs.replace(service, endpoints=(heavy, tired)), HERE, verdicts)
     assert (judged.capacity.ready, judged.capacity.total, judged.pending) == (5, 6, 0)
+
+
+def test_endpoints_are_listed_with_their_verdicts_where_dns_answers_with_them() -> None:
+    verdicts = Verdicts()
+    plain = local("10.0.0.1", "10.0.0.2")
+    asked = msgspec.structs.replace(plain, export=ExportSpec(annotations={ANNOTATION: "endpoints"}))
+    assert judge(plain, HERE, verdicts).capacity.endpoints == ()
+    # Nobody has looked yet: a gateway that starts anew takes no addresses away.
+    assert judge(asked, HERE, verdicts).capacity.endpoints == asked.endpoints
+    verdicts.note(ECHO, "10.0.0.1", 80, True)
+    assert [e.ready for e in judge(asked, HERE, verdicts).capacity.endpoints] == [True, False]
+    verdicts.note(ECHO, "10.0.0.1", 80, False)
+    assert [e.ready for e in judge(asked, HERE, verdicts).capacity.endpoints] == [False, False]
+    many = local(*(f"10.0.{n // 250}.{n % 250}" for n in range(MOST_LISTED + 1)))
+    assert judge(msgspec.structs.replace(many, export=asked.export), HERE, verdicts).capacity.endpoints == ()
 
 
 def test_one_failing_port_makes_an_endpoint_unready() -> None:

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
 
+from isthmus_core.dns_mode import ANNOTATION
 from isthmus_core.model import ClusterState, ExportSpec, LocalService, ServiceType
 from isthmus_core.names import ClusterId, Locality, ServiceName
 from isthmus_gateway.envoy import Verdict
@@ -292,14 +293,37 @@ def test_the_zone_says_when_its_knowledge_is_too_old() -> None:
         return pb.ZoneHeader.FromString(resource.body)
 
     world.hub.confirm(0.0, 60)
-    assert not header().stale
+    assert not header().stale and header().confirmed
     serial = header().serial
     world.hub.confirm(0.0, 60)
     assert header().serial == serial
+    world.hub.confirm(5.0, 60)
+    assert not header().stale and not header().confirmed
+    assert (header().synced_at_ms, header().serial) == (95_000, serial + 1)
     world.hub.confirm(61.0, 60)
-    assert header().stale and header().serial == serial + 1
+    assert header().stale and header().serial == serial + 2
     world.hub.confirm(None, 60)
-    assert header().serial == serial + 1
+    assert header().serial == serial + 2
+
+
+def test_a_service_answered_with_endpoints_follows_their_health_and_tells_no_other_network() -> None:
+    world = serving(World())
+    asked = {ANNOTATION: "endpoints"}
+    service = msgspec.structs.replace(local("10.0.0.1", "10.0.0.2"), export=ExportSpec(annotations=asked))
+    world.describe(service)
+    world.tell(msgspec.structs.replace(imported("here", "east"), annotations=asked), version="2")
+
+    def answer() -> list[str]:
+        resource = world.hub.zone.publication[ZONE_SERVICE].get(str(ECHO))
+        assert resource is not None
+        return [host.address for host in pb.ZoneService.FromString(resource.body).hosts]
+
+    world.verdicts(f"local/{ECHO.authority(80)}", True, ("10.0.0.1", 80), ("10.0.0.2", 80))
+    assert answer() == ["10.0.0.1", "10.0.0.2"]
+    world.verdicts(f"local/{ECHO.authority(80)}", False, ("10.0.0.1", 80))
+    assert answer() == ["10.0.0.2"]
+    published = world.hub.offers.publication[CAPACITY].get(str(ECHO))
+    assert published is not None and not pb.Capacity.FromString(published.body).endpoints
 
 
 def test_a_far_cluster_that_never_answered_gets_more_time_for_its_probe() -> None:

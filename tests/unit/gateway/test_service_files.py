@@ -117,6 +117,7 @@ def test_anchors_may_be_used_where_they_are_small() -> None:
     assert {str(e.locality) for e in read(service(spec)).services[0].service.endpoints} == {"aws/eu/a"}
 
 
+EXPORT = "apiVersion: multicluster.x-k8s.io/v1beta1\nkind: ServiceExport\nmetadata: {name: echo}\n"
 REFUSED = [
     ("kind: Service\n\tname: x", 2, "tab stands in the indentation", "spaces"),
     ("a: [1, 2", None, "this is not YAML", "indentation"),
@@ -160,6 +161,12 @@ REFUSED = [
     (service("ports: [{port: 80}]\nhealthCheck: {interval: 0ms}"), 6, "out of range", ""),
     (service("ports: [{port: 80}]").replace("echo", "Echo"), 3, "service name 'Echo' is not a DNS label", ""),
     (service("ports: [{port: 80}]\nmergekey: {<<: x}"), 6, "no field 'mergekey'", ""),
+    (
+        EXPORT + "spec: {exportedAnnotations: {isthmus.dev/dns: endpoint}}",
+        4,
+        "annotation isthmus.dev/dns 'endpoint' is not known",
+        "Did you mean 'endpoints'",
+    ),
 ]
 
 
