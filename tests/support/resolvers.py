@@ -12,16 +12,25 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import msgspec
+
 from isthmus_dns.addresses import Address, claim_addresses
 from support.addresses import LoopbackNet
 from support.process import Process
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "dns.md"
-NOWHERE = "127.0.0.254"
-"""The only root server that resolvers know here: nobody listens there, so that a test never asks the real ones."""
-# Anchors that are never fetched: a resolver which validates must be told not to expect signatures of our zones.
-ROOT_DS = "20326 8 2 E06D44B80B8F1D39A95C0B0D7C65D08458E880409BBC683457104237C7F8EC8D"
+
+
+class Root(msgspec.Struct, frozen=True):
+    """The root of the name space as resolvers know it: one server, and the key (DS) that it is signed with."""
+
+    server: str
+    key: str
+
+
+NOWHERE = Root("127.0.0.254", "20326 8 2 E06D44B80B8F1D39A95C0B0D7C65D08458E880409BBC683457104237C7F8EC8D")
+"""The real key, and nobody: a test never asks the real servers, and who validates must be told about our zones."""
 
 Configure = Callable[[str, Address, Path], Sequence[str | Path]]
 """Write a configuration with these lines for this address into this folder; the command that runs it."""
@@ -51,10 +60,15 @@ def program(name: str, package: str) -> str:
     return found
 
 
-def unbound(lines: str, at: Address, folder: Path) -> Sequence[str | Path]:
-    binary = program("unbound", "unbound")
+def root_hints(root: Root, folder: Path) -> Path:
     hints = folder / "root.hints"
-    hints.write_text(f". 3600 IN NS a.root.\na.root. 3600 IN A {NOWHERE}\n")
+    hints.write_text(f". 3600 IN NS a.root.\na.root. 3600 IN A {root.server}\n")
+    return hints
+
+
+def unbound(lines: str, at: Address, folder: Path, root: Root = NOWHERE) -> Sequence[str | Path]:
+    binary = program("unbound", "unbound")
+    hints = root_hints(root, folder)
     config = folder / "unbound.conf"
     config.write_text(f"""
 server:
@@ -66,10 +80,11 @@ server:
     pidfile: ""
     use-syslog: no
     num-threads: 1
-    access-control: 127.0.0.0/8 allow
+    access-control: 0.0.0.0/0 allow
     do-not-query-localhost: no
+    do-ip6: no
     root-hints: "{hints}"
-    trust-anchor: ". DS {ROOT_DS}"
+    trust-anchor: ". DS {root.key}"
     # What careful people have, and what would take our answers away.
     private-address: 10.0.0.0/8
     private-address: fd00::/8
@@ -80,15 +95,14 @@ remote-control:
     return [binary, "-d", "-c", config]
 
 
-def named(lines: str, at: Address, folder: Path, *, port: str = "") -> Sequence[str | Path]:
+def named(lines: str, at: Address, folder: Path, root: Root = NOWHERE, port: str = "") -> Sequence[str | Path]:
     """BIND: its configuration has one `options` block, so what we need is put into that of the lines.
 
     It listens only on addresses that an interface has: of 127/8 that is 127.0.0.1 alone.
     """
     binary = program("named", "bind9")
-    hints = folder / "root.hints"
-    hints.write_text(f". 3600 IN NS a.root.\na.root. 3600 IN A {NOWHERE}\n")
-    number, _, digest = ROOT_DS.rpartition(" ")
+    hints = root_hints(root, folder)
+    number, _, digest = root.key.rpartition(" ")
     options = f"""options {{
     directory "{folder}";
     pid-file none;
@@ -99,6 +113,7 @@ def named(lines: str, at: Address, folder: Path, *, port: str = "") -> Sequence[
     query-source address {at.host};
     recursion yes;
     allow-query {{ any; }};
+    allow-recursion {{ any; }};
     notify no;
     dnssec-validation yes;
     {port}
@@ -176,7 +191,7 @@ cluster.local:53 {{
     reload
     loop
     bind 169.254.20.10 10.96.0.10
-    forward . {NOWHERE} {{
+    forward . {NOWHERE.server} {{
         force_tcp
     }}
     prometheus :9253
@@ -188,14 +203,14 @@ cluster.local:53 {{
     reload
     loop
     bind 169.254.20.10 10.96.0.10
-    forward . {NOWHERE}
+    forward . {NOWHERE.server}
     prometheus :9253
 }}
 """
     return coredns(lines + others, at, folder)
 
 
-def knot_resolver(lines: str, at: Address, folder: Path) -> Sequence[str | Path]:
+def knot_resolver(lines: str, at: Address, folder: Path, root: Root = NOWHERE) -> Sequence[str | Path]:
     binary = program("kresd", "knot-resolver")
     config = folder / "kresd.conf"
     config.write_text(f"""
@@ -208,7 +223,9 @@ modules.unload('ta_signal_query')
 modules.unload('priming')
 modules.unload('detect_time_skew')
 modules = {{ 'hints > iterate' }}
-hints.root({{ ['a.root.'] = '{NOWHERE}' }})
+hints.root({{ ['a.root.'] = '{root.server}' }})
+trust_anchors.remove('.')
+trust_anchors.add('. 3600 IN DS {root.key}')
 {lines}
 """)
     return [binary, "-n", "-c", config, folder]
