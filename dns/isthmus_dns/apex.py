@@ -1,5 +1,6 @@
 """What stands at the top of a zone: SOA, NS with their addresses, the MCS version; and its negative answers."""
 
+import re
 import struct
 
 import msgspec
@@ -11,6 +12,11 @@ from isthmus_dns.service import read_address
 
 MCS_VERSION = "1.0.0"
 """The schema of MCS DNS that the zone follows (section 2.2)."""
+
+
+# Letters, digits and hyphens (RFC 1123), and the underscores that zones in use have.
+_LABEL = re.compile(r"[A-Za-z0-9_](?:[-A-Za-z0-9_]{0,61}[A-Za-z0-9_])?\Z")
+_NUMBERS = re.compile(r"[\d.]+\Z")
 
 
 class NameServer(msgspec.Struct, frozen=True):
@@ -26,7 +32,30 @@ class ZoneSpec(msgspec.Struct, frozen=True):
     origin: str = "clusterset.local"
     name_servers: tuple[NameServer, ...] = ()
     contact: str = ""
-    """The mailbox of the SOA as a DNS name; `hostmaster.<origin>` when empty."""
+    """The mailbox of the SOA, as a mail address or as a DNS name; `hostmaster@<origin>` when empty."""
+
+
+def parse_zone(text: str) -> ZoneSpec:
+    """`ZONE[=NAME[@IP...],...]`: a zone, its name servers, and the addresses of those that lie inside it."""
+    origin, equals, listed = text.strip().partition("=")
+    servers = []
+    for server in listed.split(",") if equals else ():
+        name, *addresses = server.strip().split("@")
+        if not name or _NUMBERS.match(name) or ":" in name:
+            raise InvalidInput(
+                f"{text!r} has a name server without a name",
+                f"Write it like {origin}=ns1.{origin}@192.0.2.1.",
+            )
+        inside = f".{name.rstrip('.').lower()}".endswith(f".{origin.rstrip('.').lower()}")
+        if inside and not addresses:
+            raise InvalidInput(
+                f"nobody can find {name}, which lies inside the zone that it serves, without its address",
+                f"Write {name}@IP.",
+            )
+        servers.append(NameServer(name, tuple(addresses)))
+    spec = ZoneSpec(origin, tuple(servers))
+    Apex(spec, 0, 0)  # says what is wrong with names and addresses
+    return spec
 
 
 class Apex:
@@ -40,7 +69,7 @@ class Apex:
         self.serial = 0
         servers = spec.name_servers or (NameServer(f"ns.dns.{self.text}"),)
         self._servers = tuple((_name(server.name), _addresses(server)) for server in servers)
-        self._contact = _name(spec.contact or f"hostmaster.{self.text}")
+        self._contact = mailbox_name(spec.contact or f"hostmaster.{self.text}")
         self._tails: dict[int, bytes] = {}
 
     def advance(self, serial: int) -> bool:
@@ -90,9 +119,22 @@ class Apex:
         return [WHY + self.origin, *(name for name, _ in self._servers if name.endswith(self.origin))]
 
 
+def mailbox_name(text: str) -> bytes:
+    """A mail address as the wire name that stands for it (RFC 1035, section 8), or such a name as it is."""
+    local, at, domain = text.strip().rpartition("@")
+    if not at:
+        return _name(domain)
+    label = local.encode("ascii", "replace")
+    if not 0 < len(label) < 64 or "@" in local or not local.isascii() or not local.isprintable():
+        raise InvalidInput(f"{text!r} is not a mail address", "Write it like hostmaster@example.com.")
+    return bytes((len(label),)) + label + _name(domain)
+
+
 def _name(text: str) -> bytes:
     try:
         name = wire.encode_name(text)
+        if not all(_LABEL.match(label) for label in text.rstrip(".").split(".")) and text != ".":
+            raise ValueError("a label has other characters")
     except (ValueError, UnicodeEncodeError):
         raise InvalidInput(
             f"{text!r} is not a DNS name", "Use labels of 1 to 63 letters, digits and hyphens."

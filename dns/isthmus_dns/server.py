@@ -16,6 +16,7 @@ from isthmus_dns.addresses import Address, claim_addresses, parse_address
 from isthmus_dns.apex import ZoneSpec
 from isthmus_dns.feed import check_feed_path
 from isthmus_dns.metrics import metrics
+from isthmus_dns.missing import merge_wanted
 from isthmus_dns.sketch import merge_top
 from isthmus_dns.subnet import SubnetMap, parse_networks, parse_place
 from isthmus_dns.supervisor import Supervisor
@@ -106,10 +107,7 @@ def _check(
         raise InvalidInput("the DNS server has no address to listen on", "Give at least one IP:PORT.")
     if cookie_secret and len(cookie_secret) != 16:
         raise InvalidInput("the secret of DNS cookies does not have 16 bytes", "Give 32 hexadecimal digits.")
-    try:
-        parse_networks(subnet_resolvers)
-    except ValueError as wrong:
-        raise InvalidInput(f"{wrong}", "Name resolvers by address or network, for example 192.0.2.0/24.") from None
+    parse_networks(subnet_resolvers)
 
 
 async def _serve(
@@ -167,6 +165,10 @@ async def _web(address: str, board: Board) -> AsyncIterator[int]:
     async def top(_: Request) -> StreamResponse:
         return json_response(merge_top(report.top for report in board.reports.values()))
 
+    async def missing(_: Request) -> StreamResponse:
+        return json_response(merge_wanted(report.missing for report in board.reports.values()))
+
     app.router.add_get("/top", top)
+    app.router.add_get("/missing", missing)
     async with serving(app, where.host, where.port) as port:
         yield port

@@ -11,8 +11,17 @@ IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def parse_networks(texts: Sequence[str]) -> tuple[IpNetwork, ...]:
-    """Addresses and networks in text; ValueError names the wrong one."""
-    return tuple(ipaddress.ip_network(text, strict=False) for text in texts)
+    """Addresses and networks in text; InvalidInput names the wrong one."""
+    found = []
+    for text in texts:
+        try:
+            found.append(ipaddress.ip_network(text, strict=False))
+        except ValueError:
+            raise InvalidInput(
+                f"{text!r} is not the address of a resolver, or of a network of them",
+                "Write 192.0.2.53 or 192.0.2.0/24.",
+            ) from None
+    return tuple(found)
 
 
 def parse_place(text: str) -> tuple[IpNetwork, Locality]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from isthmus_dns import wire
+from isthmus_dns.missing import Wanted
 from isthmus_dns.sketch import Hitter
 
 SECONDS = (0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.1, 1.0)
@@ -65,6 +66,7 @@ class Report(msgspec.Struct, frozen=True):
     serial: int
     refused: int
     top: tuple[Hitter, ...] = ()
+    missing: tuple[Wanted, ...] = ()
     withheld: int = 0
     slipped: int = 0
     untapped: int = 0

@@ -6,14 +6,23 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
 import click
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
+from isthmus_cli import values
 from isthmus_core.errors import InvalidInput
 
 LogLevel = typing.Literal["debug", "info", "warning", "error"]
-Port = Annotated[int, Field(ge=0, le=65535)]
+HostPort = Annotated[str, AfterValidator(values.host_port)]
+Texts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(values.split)]
+"""Several values: a flag that may be repeated, a variable with blanks between them, a list in the file."""
 
 
 class Options(BaseSettings):
@@ -71,8 +80,8 @@ class ControllerOptions(Options):
     section: ClassVar[str] = "controller"
 
     data_dir: Path | None = Field(None, description="Folder written by 'isthmus init'. Default: <home>/controller.")
-    listen: str = Field("127.0.0.1:15010", description="HOST:PORT where gateways connect (gRPC, mutual TLS).")
-    admin_listen: str = Field("127.0.0.1:15014", description="HOST:PORT of the admin API (HTTPS).")
+    listen: HostPort = Field("127.0.0.1:15010", description="HOST:PORT where gateways connect (gRPC, mutual TLS).")
+    admin_listen: HostPort = Field("127.0.0.1:15014", description="HOST:PORT of the admin API (HTTPS).")
     advertise: str | None = Field(
         None,
         description="HOST:PORT[,...] of the admin API as joining clusters reach it. Default: admin-listen.",
@@ -109,8 +118,10 @@ class GatewayOptions(Options):
         None, description="Folder of Service and ServiceExport documents. Default: <data-dir>/services."
     )
     id: str | None = Field(None, description="Name of this gateway within its cluster. Default: the host name.")
-    listen: str = Field("0.0.0.0:15443", description="HOST:PORT where other clusters' gateways connect (mutual TLS).")
-    advertise: str | None = Field(
+    listen: HostPort = Field(
+        "0.0.0.0:15443", description="HOST:PORT where other clusters' gateways connect (mutual TLS)."
+    )
+    advertise: HostPort | None = Field(
         None,
         description="IP:PORT under which other clusters reach it. Default: where it listens, or the address that leads "
         "to the controllers when it listens everywhere.",
@@ -119,7 +130,7 @@ class GatewayOptions(Options):
         "127.80.0.0/16", description="Addresses for imported services; they must be local to this machine."
     )
     envoy_concurrency: int = Field(1, ge=1, le=256, description="Worker threads of Envoy.")
-    web_listen: str = Field("127.0.0.1:15020", description="HOST:PORT of /healthz, /readyz and /metrics.")
+    web_listen: HostPort = Field("127.0.0.1:15020", description="HOST:PORT of /healthz, /readyz and /metrics.")
     controllers: str | None = Field(
         None, description="HOST:PORT[,...] of the controllers' gRPC instead of those learnt when joining."
     )
@@ -137,13 +148,59 @@ class DnsOptions(Options):
     data_dir: Path | None = Field(
         None, description="Folder of that cluster's gateway. Default: <home>/clusters/<cluster>."
     )
-    listen: str = Field("127.0.0.1:53", description="HOST:PORT[,...] to answer on, UDP and TCP.")
+    listen: Annotated[str, AfterValidator(values.dns_listen)] = Field(
+        "127.0.0.1:53", description="IP:PORT[,...] to answer on, UDP and TCP."
+    )
     workers: int = Field(1, ge=1, le=64, description="Processes that share the port.")
     ttl: int = Field(5, ge=0, le=86400, description="Time to live of answers, in seconds.")
+    zone: Annotated[Texts, AfterValidator(values.zones)] = Field(
+        ("clusterset.local",),
+        description="ZONE[=NAME[@IP...],...] to answer for, with its name servers and their addresses, such as "
+        "fed.example.com=ns1.fed.example.com@192.0.2.1. May be repeated; name clusterset.local too to keep it.",
+    )
+    contact: Annotated[str, AfterValidator(values.mailbox)] | None = Field(
+        None, description="USER@DOMAIN of whoever looks after the zones, for SOA records. Default: hostmaster@<zone>."
+    )
+    server_id: Annotated[str, AfterValidator(values.server_id)] | None = Field(
+        None, description="Name of this server for clients that ask (NSID, _why.<zone>). Default: the host name."
+    )
     stale_after: float = Field(
         60.0, gt=0, description="Seconds without the gateway until answers are marked stale (RFC 8914)."
     )
-    web_listen: str | None = Field(None, description="HOST:PORT of /healthz, /readyz and /metrics. Default: none.")
+    rate_limit: int = Field(
+        1000,
+        ge=0,
+        le=1_000_000_000,
+        description="Answers a second to each /24 or /56 that is not private and has no cookie; 0 for no limit.",
+    )
+    cookie_secret_file: Path | None = Field(
+        None,
+        description="File with 32 hexadecimal digits, the same for all servers behind one address (RFC 9018). "
+        "Default: a new secret at every start.",
+    )
+    subnet_resolver: Annotated[Texts, AfterValidator(values.resolvers)] = Field(
+        (),
+        description="IP[/LENGTH] of resolvers that may say for which client they ask (RFC 7871). May be repeated.",
+    )
+    subnet_locality: Annotated[Texts, AfterValidator(values.places)] = Field(
+        (),
+        description="NETWORK=PROVIDER/REGION/ZONE where the clients of those resolvers are, such as "
+        "10.1.0.0/16=aws/eu-west-1/a. May be repeated.",
+    )
+    tcp_connections: int = Field(
+        10_000, ge=1, le=1_000_000, description="TCP connections of one worker; then the longest silent one has to go."
+    )
+    tcp_per_client: int = Field(200, ge=1, le=1_000_000, description="TCP connections of one client to one worker.")
+    tcp_idle: float = Field(
+        10.0, gt=0, le=3600, description="Seconds that a TCP connection may stay without a whole query."
+    )
+    dnstap: Annotated[Path | None, AfterValidator(values.socket_path)] = Field(
+        None, description="Unix socket of a dnstap receiver that is told every query and answer."
+    )
+    log_queries: int = Field(0, ge=0, le=1_000_000_000, description="Log every n-th query; 0 for none.")
+    web_listen: HostPort | None = Field(
+        None, description="HOST:PORT of /healthz, /readyz, /metrics, /top and /missing. Default: none."
+    )
 
 
 ALL: tuple[type[Options], ...] = (ControllerOptions, GatewayOptions, DnsOptions)
@@ -170,8 +227,15 @@ def is_switch(field: FieldInfo) -> bool:
     return bool in (typing.get_args(annotation) or (annotation,))
 
 
+def is_repeated(field: FieldInfo) -> bool:
+    """Whether a field takes several values, each with a flag of its own."""
+    return typing.get_origin(field.annotation) is tuple
+
+
 def default_text(field: FieldInfo) -> str:
     """The default for help texts; empty when the description tells it."""
+    if isinstance(field.default, tuple):
+        return " ".join(field.default)
     return "" if field.default is None else str(field.default)
 
 
@@ -195,20 +259,28 @@ def with_options(options: type[Options]) -> Callable[[Callable[..., Any]], Calla
                 declaration = f"{flag(name)}/--no-{name.replace('_', '-')}"
                 function = click.option(declaration, name, default=None, help=text)(function)
             else:
-                function = click.option(flag(name), name, default=None, help=text, metavar=_metavar(name, field))(
-                    function
-                )
+                function = click.option(
+                    *(flag(name), name),
+                    default=None,
+                    help=text,
+                    metavar=_metavar(name, field),
+                    multiple=is_repeated(field),
+                )(function)
         return function
 
     return decorate
 
 
 def load(options: type[SomeOptions], config: Path | None, flags: dict[str, Any]) -> SomeOptions:
-    """The settings from flags (None means not given), environment and file; raises InvalidInput with one sentence."""
+    """The settings from flags (None or () means not given), environment and file.
+
+    What a flag or a variable says wrongly is a wrong call (exit status 2); the rest, above all what stands in the file,
+    is an InvalidInput. Both are one sentence with its mend.
+    """
     if config is not None and not config.is_file():
         raise InvalidInput(f"there is no configuration file {config}", "Give an existing TOML file with --config.")
     bound = type(options.__name__, (options,), {"file": config, "__module__": options.__module__})
-    given = {name: value for name, value in flags.items() if value is not None}
+    given = {name: value for name, value in flags.items() if value is not None and value != ()}
     try:
         return typing.cast(SomeOptions, bound(**given))
     except ValidationError as error:
@@ -219,7 +291,7 @@ def load(options: type[SomeOptions], config: Path | None, flags: dict[str, Any])
 
 def _invalid(
     options: type[Options], error: ValidationError, given: dict[str, Any], config: Path | None
-) -> InvalidInput:
+) -> InvalidInput | click.UsageError:
     import os
 
     first = error.errors()[0]
@@ -230,20 +302,19 @@ def _invalid(
         near = get_close_matches(name, list(options.model_fields), n=1)
         hint = f"Did you mean {near[0]!r}?" if near else "See docs/reference.md."
         return InvalidInput(f"{config}: [{options.section}] has an unknown entry {name!r}", hint)
+    sentence, mend = values.explain(first, options.model_fields[name])
     if name in given:
-        origin = flag(name)
-    elif variable(options, name) in os.environ:
-        origin = variable(options, name)
-    else:
-        origin = f"{config}: [{options.section}] {name}"
-    return InvalidInput(f"{origin}: {first['msg'][:1].lower()}{first['msg'][1:]}, got {first['input']!r}")
+        return click.UsageError(f"{flag(name)}: {sentence}. {mend}".strip())
+    if os.environ.get(variable(options, name)):
+        return click.UsageError(f"{variable(options, name)}: {sentence}. {mend}".strip())
+    return InvalidInput(f"{config}: [{options.section}] {name}: {sentence}", mend)
 
 
 def _metavar(name: str, field: FieldInfo) -> str:
     text = field.description or ""
-    for word in ("HOST:PORT[,...]", "HOST:PORT", "IP:PORT"):
-        if text.startswith(word):
-            return word
+    word = text.split(maxsplit=1)[0]
+    if word.upper() == word and set(word) & set(":=[@"):
+        return word
     members = typing.get_args(field.annotation) or (field.annotation,)
     if any(isinstance(member, str) for member in members):
         return "|".join(str(member) for member in members)

@@ -1,8 +1,12 @@
 """`isthmus dns`: run the authoritative DNS server of a cluster, and look at it from the outside."""
 
 import asyncio
+import socket
+import sys
+import time
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,8 +14,13 @@ from isthmus_cli.api import parse_address
 from isthmus_cli.home import cluster_folder, find_home, home_option
 from isthmus_cli.output import output_option, paint, show, table
 from isthmus_cli.running import run_until_signal
-from isthmus_cli.settings import DnsOptions, load, with_options
-from isthmus_core.errors import Unavailable
+from isthmus_cli.settings import DnsOptions, load, parts, with_options
+from isthmus_cli.values import LONGEST_ID
+from isthmus_core.errors import InvalidInput, Unavailable
+
+if TYPE_CHECKING:
+    from isthmus_dns.missing import Wanted
+    from isthmus_dns.sketch import Hitter
 
 
 @click.group(invoke_without_command=True)
@@ -28,29 +37,63 @@ def dns(ctx: click.Context, /, home: Path | None, config: Path | None, **flags: 
         return
     options = load(DnsOptions, config, flags)
     folder = options.data_dir or cluster_folder(find_home(home), options.cluster)
+    secret = _secret(options.cookie_secret_file)
+
+    import msgspec
 
     from isthmus_dns import run
+    from isthmus_dns.apex import parse_zone
+    from isthmus_dns.tcp import TcpLimits
     from isthmus_kit.telemetry import setup_logging
 
     setup_logging(options.log_level, options.log_format)
+    zones = (msgspec.structs.replace(parse_zone(text), contact=options.contact or "") for text in options.zone)
+    serving = run(
+        feed=folder / "zone.sock",
+        listen=parts(options.listen),
+        workers=options.workers,
+        zones=tuple(zones),
+        ttl=options.ttl,
+        stale_after=options.stale_after,
+        web=options.web_listen or "",
+        server_id=socket.gethostname()[:LONGEST_ID] if options.server_id is None else options.server_id,
+        cookie_secret=secret,
+        rate_limit=options.rate_limit,
+        subnet_resolvers=options.subnet_resolver,
+        subnet_localities=options.subnet_locality,
+        tcp=TcpLimits(options.tcp_connections, options.tcp_per_client, options.tcp_idle),
+        dnstap=str(options.dnstap or ""),
+        log_queries=options.log_queries,
+        log_level=options.log_level,
+    )
 
     async def serve(stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:
-            server = group.create_task(
-                run(
-                    feed=folder / "zone.sock",
-                    listen=tuple(part.strip() for part in options.listen.split(",")),
-                    workers=options.workers,
-                    ttl=options.ttl,
-                    web=options.web_listen or "",
-                    stale_after=options.stale_after,
-                ),
-                name="dns server",
-            )
+            server = group.create_task(serving, name="dns server")
             await stop.wait()
             server.cancel()
 
     run_until_signal(serve)
+
+
+def _secret(file: Path | None) -> bytes:
+    """The secret of DNS cookies; it stands in a file, because everybody can read the arguments of a process."""
+    if file is None:
+        return b""
+    try:
+        text = file.read_text(encoding="ascii").strip()
+        found = bytes.fromhex(text)
+    except OSError as error:
+        reason = (error.strerror or "").lower()
+        raise InvalidInput(f"the cookie secret {file} cannot be read: {reason}", _MAKE_SECRET) from None
+    except ValueError:  # no hexadecimal digits, or no text at all
+        found = b""
+    if len(found) != 16:
+        raise InvalidInput(f"{file} does not hold 32 hexadecimal digits", _MAKE_SECRET)
+    return found
+
+
+_MAKE_SECRET = "Make one with 'openssl rand -hex 16'."
 
 
 @dns.command(short_help="Resolve a name from the outside, and say what is wrong on the way.")
@@ -87,28 +130,64 @@ def check(name: str, server: str, zone: str, resolv_conf: Path, output: str) -> 
 
 
 @dns.command()
-@click.option("--web", required=True, metavar="HOST:PORT", help="What 'isthmus dns' was given as --web-listen.")
+@click.option(
+    "--web",
+    required=True,
+    envvar="ISTHMUS_DNS_WEB_LISTEN",
+    metavar="HOST:PORT",
+    help="What 'isthmus dns' was given as --web-listen.  [env: ISTHMUS_DNS_WEB_LISTEN]",
+)
+@click.option("--missing", is_flag=True, help="Show services instead that are asked for and that nobody offers.")
+@click.option("--watch", "-w", is_flag=True, help="Go on and show it anew every few seconds until Ctrl-C.")
+@click.option(
+    "--interval",
+    type=click.FloatRange(0.1, 3600),
+    default=2.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="With --watch: how often.",
+)
 @output_option
-def top(web: str, output: str) -> None:
-    """Show the names that are asked for most, with their rate."""
+def top(web: str, missing: bool, watch: bool, interval: float, output: str) -> None:
+    """Show the names that are asked for most, with their rate over the last ten seconds."""
+    path = "missing" if missing else "top"
+    while True:
+        read_at = time.monotonic()
+        names = _read_top(web, path)
+        if watch and output == "table" and sys.stdout.isatty():
+            click.clear()
+        show(names, output, partial(_top_text, names, missing))
+        if not watch:
+            return
+        sys.stdout.flush()
+        time.sleep(max(0.0, interval - (time.monotonic() - read_at)))
+
+
+def _read_top(web: str, path: str) -> "list[Hitter] | list[Wanted]":
     from urllib.request import urlopen
 
     import msgspec
 
+    from isthmus_dns.missing import Wanted
     from isthmus_dns.sketch import Hitter
 
     host, port = parse_address(web, 9153)
     shown = f"[{host}]" if ":" in host else host
     try:
-        with urlopen(f"http://{shown}:{port}/top", timeout=5) as answer:
-            names = msgspec.json.decode(answer.read(), type=list[Hitter])
+        with urlopen(f"http://{shown}:{port}/{path}", timeout=5) as answer:
+            body = answer.read()
+        if path == "missing":
+            return msgspec.json.decode(body, type=list[Wanted])
+        return msgspec.json.decode(body, type=list[Hitter])
     except (OSError, msgspec.MsgspecError) as error:
         mend = "Start 'isthmus dns' with --web-listen, and name that address."
         raise Unavailable(f"no DNS server answers at {web} ({error})", mend) from None
 
-    def as_table() -> str:
-        if not names:
-            return "Nothing was asked lately."
-        return table(("PER SECOND", "NAME", "TYPE"), [[f"{hit.per_second:.1f}", hit.name, hit.rtype] for hit in names])
 
-    show(names, output, as_table)
+def _top_text(names: "list[Hitter] | list[Wanted]", missing: bool) -> str:
+    from msgspec.structs import astuple
+
+    if not names:
+        return "No missing service was asked for lately." if missing else "Nothing was asked lately."
+    rows = [[f"{hit.per_second:.1f}", *(str(value) for value in astuple(hit)[1:])] for hit in names]
+    return table(("PER SECOND", "SERVICE") if missing else ("PER SECOND", "NAME", "TYPE"), rows)

@@ -42,6 +42,44 @@ def empty(tmp_path: Path) -> Iterator[Path]:
         (["init"], "Missing option '--domain'"),
         (["cluster", "register", "west"], "Missing option '--locality'"),
         (["gateway", "--nonsense"], "No such option"),
+        (["controller", "--session-ttl", "soon"], "--session-ttl: 'soon' is not a whole number. Use a whole number"),
+        (["controller", "--session-ttl", "0"], "--session-ttl: 0 is too small. Use a whole number from 1 to 300."),
+        (["controller", "--listen", "127.0.0.1:99999"], "--listen: '127.0.0.1:99999' is not HOST:PORT"),
+        (["controller", "--log-level", "loud"], "--log-level: 'loud' is not known. Use one of 'debug', 'info'"),
+        (["gateway", "--envoy-concurrency", "0"], "--envoy-concurrency: 0 is too small"),
+        (["gateway", "--web-listen", "15020"], "--web-listen: '15020' is not HOST:PORT"),
+        (["cluster", "register", "west", "--locality", "a/b/c", "--ttl", "0"], "0 is not in the range 1<=x<=1440"),
+        (["dns", "--workers", "0"], "--workers: 0 is too small. Use a whole number from 1 to 64."),
+        (["dns", "--ttl", "86401"], "--ttl: 86401 is too large. Use a whole number from 0 to 86400."),
+        (["dns", "--stale-after", "0"], "--stale-after: 0 is too small. Use a number above 0."),
+        (["dns", "--tcp-idle", "nan"], "--tcp-idle:"),
+        (["dns", "--rate-limit", "-1"], "--rate-limit: -1 is too small"),
+        (["dns", "--listen", "localhost:53"], "--listen: 'localhost:53' is not an address to listen on. Write IP:PORT"),
+        (["dns", "--listen", "127.0.0.1:65536"], "port '65536' in '127.0.0.1:65536' is not a number from 0 to 65535"),
+        (
+            ["dns", "--zone", "https://fed.example.com"],
+            "--zone: 'https://fed.example.com' is not a DNS name. Use labels",
+        ),
+        (["dns", "--zone", "fed.example=192.0.2.1"], "has a name server without a name. Write it like fed.example=ns1"),
+        (
+            ["dns", "--zone", "fed.example=ns1.fed.example"],
+            "nobody can find ns1.fed.example, which lies inside the zone",
+        ),
+        (["dns", "--zone", "fed.example=ns1.fed.example@here"], "--zone: 'here' is not an IP address"),
+        (
+            ["dns", "--zone", "fed.example", "--zone", "FED.example."],
+            "--zone: a zone is named twice. Name each zone once",
+        ),
+        (["dns", "--contact", "a@b@c.example"], "--contact: 'a@b@c.example' is not a mail address"),
+        (["dns", "--server-id", "x" * 33], "is not a server id. Use at most 32 ASCII characters."),
+        (["dns", "--subnet-resolver", "resolver"], "--subnet-resolver: 'resolver' is not the address of a resolver"),
+        (
+            ["dns", "--subnet-locality", "10.1.0.0/16=aws"],
+            "--subnet-locality: locality 'aws' is not provider/region/zone",
+        ),
+        (["dns", "--dnstap", "/nowhere/tap.sock"], "--dnstap: there is no folder /nowhere. Name a socket in a folder"),
+        (["dns", "top", "--web", "127.0.0.1:1", "--interval", "0"], "0 is not in the range"),
+        (["dns", "top"], "Missing option '--web'"),
     ],
 )
 def test_a_wrong_call_is_a_usage_error(words: list[str], said: str, empty: Path) -> None:
@@ -65,7 +103,6 @@ def test_a_wrong_call_is_a_usage_error(words: list[str], said: str, empty: Path)
         (["export", "shop/echo"], "no cluster has joined"),
         (["init", "--domain", "fed.example"], "there is already a federation"),
         (["controller", "--config", "nowhere.toml"], "there is no configuration file nowhere.toml"),
-        (["controller", "--session-ttl", "soon"], "--session-ttl:"),
     ],
 )
 def test_what_cannot_work_is_said_in_one_sentence(words: list[str], said: str, federation: Path) -> None:
@@ -132,8 +169,27 @@ def test_mistakes_in_a_settings_file_are_named(text: str, said: str, empty: Path
 
 def test_a_wrong_variable_is_named_by_its_name(empty: Path) -> None:
     done = isthmus("dns", home=empty, env={"ISTHMUS_DNS_WORKERS": "many"})
+    assert done.returncode == 2
+    assert "Error: ISTHMUS_DNS_WORKERS: 'many' is not a whole number. Use a whole number from 1 to 64.\n" in done.stderr
+
+
+def test_what_stands_wrongly_in_a_file_is_named_with_its_place(empty: Path) -> None:
+    (empty / "settings.toml").write_text('[dns]\nzone = ["clusterset.local", "fed..example"]\n')
+    done = isthmus("dns", "--config", str(empty / "settings.toml"), home=empty)
     assert done.returncode == 1
-    assert "ISTHMUS_DNS_WORKERS" in done.stderr
+    assert "settings.toml: [dns] zone: 'fed..example' is not a DNS name." in done.stderr
+
+
+def test_a_cookie_secret_that_is_none_is_named_and_never_shown(empty: Path) -> None:
+    folder, secret = empty / "clusters" / "west", empty / "secret"
+    folder.mkdir(parents=True)
+    for text in ("0123", "g" * 32, "\x80" * 32):
+        secret.write_text(text)
+        done = isthmus("dns", "--cookie-secret-file", str(secret), home=empty)
+        assert (done.returncode, text in done.stderr) == (1, False)
+        assert "does not hold 32 hexadecimal digits. Make one with 'openssl rand -hex 16'." in done.stderr
+    done = isthmus("dns", "--cookie-secret-file", str(empty / "nowhere"), home=empty)
+    assert "cannot be read: no such file or directory" in done.stderr
 
 
 def test_doctor_says_how_to_mend(federation: Path) -> None:

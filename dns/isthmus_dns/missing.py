@@ -1,0 +1,59 @@
+"""Which services are asked for that nobody offers here: the signal by which a gateway could import them when needed."""
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from isthmus_core.errors import InvalidInput
+from isthmus_core.names import ServiceName
+from isthmus_dns import wire
+from isthmus_dns.sketch import Hitter
+from isthmus_dns.zone import Zone
+
+
+class Wanted(msgspec.Struct, frozen=True, order=True):
+    """A service (`namespace/name`), and about how many times a second some name of it was asked for in vain."""
+
+    per_second: float
+    service: str
+
+
+def wanted(hits: Iterable[Hitter], zone: Zone, count: int = 100) -> list[Wanted]:
+    """The services behind names that were asked for most, without those that exist by now; the most wanted first."""
+    origins = [apex.text for apex in zone.apexes]
+    total: dict[str, float] = {}
+    for hit in hits:
+        service = _service(hit.name.rstrip("."), origins)
+        if service is not None and not _exists(service, zone):
+            total[str(service)] = total.get(str(service), 0.0) + hit.per_second
+    return _most(total, count)
+
+
+def merge_wanted(lists: Iterable[Iterable[Wanted]], count: int = 100) -> list[Wanted]:
+    """What several workers saw, together."""
+    total: dict[str, float] = {}
+    for each in lists:
+        for one in each:
+            total[one.service] = total.get(one.service, 0.0) + one.per_second
+    return _most(total, count)
+
+
+def _most(total: dict[str, float], count: int) -> list[Wanted]:
+    return sorted((Wanted(rate, service) for service, rate in total.items()), reverse=True)[:count]
+
+
+def _service(name: str, origins: Sequence[str]) -> ServiceName | None:
+    """The service that `name` would belong to; None for names of other shapes, such as those of search paths."""
+    for origin in origins:
+        above, found, _ = f"{name}.".rpartition(f".svc.{origin}.")
+        if found:
+            *_, short, namespace = ["", "", *above.split(".")]
+            try:
+                return ServiceName.of(namespace, short)
+            except InvalidInput:
+                return None
+    return None
+
+
+def _exists(service: ServiceName, zone: Zone) -> bool:
+    return any(wire.encode_name(service.host(apex.text)) in zone.names for apex in zone.apexes)
