@@ -32,7 +32,7 @@ class QueryLog:
         query = read_query(packet)
         asked = {}
         if isinstance(query, Query):
-            asked = {"name": wire.name_text(query.name), "type": wire.TYPES.get(query.qtype, f"TYPE{query.qtype}")}
+            asked = {"question": wire.name_text(query.name), "type": wire.TYPES.get(query.qtype, f"TYPE{query.qtype}")}
         rcode = "" if response is None else wire.RCODES.get(response[3] & 15, str(response[3] & 15))
         size = 0 if response is None else len(response)
         log.info("query", extra=asked | {"client": client, "tcp": tcp, "rcode": rcode, "size": size, "of": self._every})
