@@ -53,7 +53,7 @@ def _headless(service: Service, name: bytes) -> list[RRset]:
     for host in service.hosts:
         target = host.owner + name
         by_host.setdefault(target, {})[host.address] = None
-        for port in host.ports or service.ports:
+        for port in host.ports:
             by_port.setdefault(port.owner, {})[_SRV_HEAD + port.number.to_bytes(2, "big") + target] = target
     sets = {target: _address_sets(target, tuple(addresses)) for target, addresses in by_host.items()}
     for host_sets in sets.values():

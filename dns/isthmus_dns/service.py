@@ -92,7 +92,8 @@ def read_service(name: str, body: bytes) -> Service:
         raise InvalidInput(f"zone service {name!r} says that it is {message.namespace}/{message.name}")
     headless = message.type == pb.HEADLESS
     endpoints = message.dns_mode == pb.DNS_ENDPOINTS and not headless
-    hosts = map(_host, message.hosts) if headless else map(_near_host, message.hosts) if endpoints else ()
+    own = (_host(host, message.ports) for host in message.hosts)
+    hosts = own if headless else map(_near_host, message.hosts) if endpoints else ()
     return Service(
         owner=_label(message.name) + _label(message.namespace) + b"\3svc",
         headless=headless,
@@ -144,11 +145,12 @@ def _ports(ports: Iterable[pb.ServicePort]) -> tuple[Port, ...]:
     return tuple(found)
 
 
-def _host(host: pb.ZoneHost) -> Host:
+def _host(host: pb.ZoneHost, ports: Iterable[pb.ServicePort]) -> Host:
+    """An endpoint; one that names no port, not even an unnamed one, has those of the service."""
     address = read_address(host.address)
     # MCS DNS 2.1: without a hostname of its own an endpoint gets a unique identifier; like CoreDNS, its address.
     labels = [_label(label) for label in host.hostname.split(".")] if host.hostname else [_label(_dashed(address))]
-    return Host(b"".join(labels) + _label(host.cluster), address, _ports(host.ports))
+    return Host(b"".join(labels) + _label(host.cluster), address, _ports(host.ports or ports))
 
 
 def _near_host(host: pb.ZoneHost) -> Host:
