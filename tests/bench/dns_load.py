@@ -1,55 +1,175 @@
 """Load for the DNS bench, and the floor it is held against; a process of its own, pinned to one core.
 
-    dns_load.py flood HOST PORT SECONDS FILE     as many queries as go; prints how many were sent a second
-    dns_load.py pace HOST PORT SECONDS FILE RATE an open loop; prints lost, p50, p99 in microseconds
-    dns_load.py floor HOST PORT FILE             answer from precompiled bytes and do nothing else a server has to do
+    dns_load.py flood HOST PORT SECONDS FILE SOCKETS WINDOW   as many as come back, with so many under way in all
+    dns_load.py pace HOST PORT SECONDS FILE RATE NAP [WATCH]  so many a second, whatever comes back
+    dns_load.py floor HOST PORT FILE                          answer from bytes, and nothing else a server has to do
 
-FILE has one query a line, in hexadecimal; for `floor` its answer follows after a space.
+FILE has one query a line, in hexadecimal, with ids counted from 0; for `floor` its answer follows after a space.
+`pace` sleeps NAP seconds when nothing is due (0: it spins), and asks WATCH, a query in hexadecimal, each time it sends:
+when an answer to it ends in other bytes than the last one, that is in `seen` with the time of the monotonic clock.
+What was measured is printed as one line of JSON (support/dns_peers/load.py reads it).
+
+Datagrams are moved many at a time by sendmmsg(2) and recvmmsg(2), from memory laid out before the clock starts: a query
+costs this process a microsecond, and it is not what limits any of the servers.
 """
 
+import ctypes
+import gc
+import json
 import selectors
 import socket
+import struct
 import sys
 import time
 from pathlib import Path
 
-BURST = 0.001
+BATCH = 64
+ROOM = 2048
+WARM = 0.3  # seconds of a flood that are not counted
+STALL = 0.1  # seconds without an answer after which what was under way is lost
+HEADER = struct.Struct("=QIxxxxQQQQixxxxIxxxx")  # struct mmsghdr of a 64-bit Linux
+VECTOR = struct.Struct("=QQ")
+LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-def flood(address: tuple[str, int], seconds: float, queries: list[bytes]) -> None:
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    sock.connect(address)
-    send, count, began = sock.send, 0, time.perf_counter()
-    while time.perf_counter() - began < seconds:
-        for query in queries[:1000]:
-            send(query)
-        count += min(1000, len(queries))
-    print(count / (time.perf_counter() - began))
+def where(buffer: bytearray) -> int:
+    return ctypes.addressof((ctypes.c_char * len(buffer)).from_buffer(buffer))
 
 
-def pace(address: tuple[str, int], seconds: float, queries: list[bytes], rate: float) -> None:
+class Queries:
+    """All queries as the kernel wants them; `send` gives it the next ones."""
+
+    def __init__(self, queries: list[bytes]) -> None:
+        self.count = len(queries)
+        self.bytes = bytearray(b"".join(queries))
+        self.vectors = bytearray(self.count * VECTOR.size)
+        self.headers = bytearray(self.count * HEADER.size)
+        start, vectors = where(self.bytes), where(self.vectors)
+        self.first = where(self.headers)
+        for at, query in enumerate(queries):
+            VECTOR.pack_into(self.vectors, at * VECTOR.size, start, len(query))
+            HEADER.pack_into(self.headers, at * HEADER.size, 0, 0, vectors + at * VECTOR.size, 1, 0, 0, 0, 0)
+            start += len(query)
+
+    def send(self, descriptor: int, at: int, wanted: int) -> int:
+        """How many of the `wanted` queries from number `at` on were sent (none over the end of the list)."""
+        most = min(wanted, self.count - at)
+        pointer = ctypes.c_void_p(self.first + at * HEADER.size)
+        done: int = LIBC.sendmmsg(descriptor, pointer, most, socket.MSG_DONTWAIT)
+        return max(0, done)
+
+
+class Answers:
+    """Room for a batch of answers."""
+
+    def __init__(self) -> None:
+        self.bytes = bytearray(BATCH * ROOM)
+        self.vectors = bytearray(BATCH * VECTOR.size)
+        self.headers = bytearray(BATCH * HEADER.size)
+        for at in range(BATCH):
+            VECTOR.pack_into(self.vectors, at * VECTOR.size, where(self.bytes) + at * ROOM, ROOM)
+            vector = where(self.vectors) + at * VECTOR.size
+            HEADER.pack_into(self.headers, at * HEADER.size, 0, 0, vector, 1, 0, 0, 0, 0)
+        self.pointer = ctypes.c_void_p(where(self.headers))
+
+    def receive(self, descriptor: int) -> int:
+        count: int = LIBC.recvmmsg(descriptor, self.pointer, BATCH, socket.MSG_DONTWAIT, None)
+        return max(0, count)
+
+
+def connected(address: tuple[str, int]) -> socket.socket:
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
     sock.connect(address)
     sock.setblocking(False)
-    sent_at = [0.0] * 65536
-    times: list[float] = []
-    sent, began = 0, time.perf_counter()
-    while (now := time.perf_counter()) - began < seconds + 0.2:
-        due = min(int((now - began) * rate), int(seconds * rate))
-        for number in range(sent, min(due, sent + 200)):
-            sent_at[number & 0xFFFF] = time.perf_counter()
-            sock.send((number & 0xFFFF).to_bytes(2, "big") + queries[number % len(queries)][2:])
-            sent += 1
-        try:
-            while True:
-                answer = sock.recv(2048)
-                times.append(time.perf_counter() - sent_at[int.from_bytes(answer[:2], "big")])
-        except BlockingIOError:
-            pass
+    return sock
+
+
+def flood(address: tuple[str, int], seconds: float, queries: list[bytes], sockets: int, window: int) -> None:
+    """Keep `window` queries under way over all sockets together, spinning: the server never waits for a wake-up."""
+    ready, answers = Queries(queries), Answers()
+    socks = [connected(address) for _ in range(sockets)]
+    descriptors = [sock.fileno() for sock in socks]
+    free = [window // sockets] * sockets
+    at = [ready.count * number // sockets for number in range(sockets)]
+    total = counted = lost = failed = 0
+    clock = time.perf_counter
+    began = last = clock()
+    warm_at = counted_from = began + WARM
+    end = warm_at + seconds
+    while True:
+        before = total
+        for number in range(sockets):
+            descriptor = descriptors[number]
+            came = answers.receive(descriptor)
+            if came:
+                total += came
+                free[number] += came
+                # Looking at one of each batch is enough to notice a server that fails or refuses.
+                if answers.bytes[3] & 15 not in (0, 3):
+                    failed += 1
+            if free[number] > 0:
+                sent = ready.send(descriptor, at[number], min(BATCH, free[number]))
+                free[number] -= sent
+                at[number] = (at[number] + sent) % ready.count
+        now = clock()
+        if now >= warm_at and not counted:
+            counted, counted_from = total, now
+        if now >= end:
+            break
+        if total > before:
+            last = now
+        elif now - last > STALL:
+            lost += window - sum(free)
+            free, last = [window // sockets] * sockets, now
+    rate = (total - counted) / (now - counted_from) if counted else 0.0
+    print(json.dumps({"rate": rate, "answers": total, "lost": lost, "failed": failed}))
+
+
+def pace(
+    address: tuple[str, int], seconds: float, queries: list[bytes], rate: float, nap: float, watched: bytes
+) -> None:
+    """An open loop; an answer's time begins when its query is sent."""
+    ready, answers = Queries(queries), Answers()
+    sock, watch = connected(address), connected(address)
+    descriptor, memory = sock.fileno(), answers.bytes
+    sent_at, times, seen = [0.0] * ready.count, [], []
+    sent = at = failed = 0
+    shown = b""
+    clock, gap, whole = time.perf_counter, 1 / rate, int(seconds * rate)
+    began = clock()
+    while (now := clock()) - began < seconds + 0.3:
+        due = min(int((now - began) * rate), whole) - sent
+        if due > 0:
+            done = ready.send(descriptor, at, min(due, BATCH))
+            for number in range(at, at + done):
+                sent_at[number] = now
+            at = (at + done) % ready.count
+            sent += done
+            if watched:
+                watch.send(watched)
+        came = answers.receive(descriptor)
+        if came:
+            now = clock()
+            for start in range(0, came * ROOM, ROOM):
+                times.append(now - sent_at[memory[start] << 8 | memory[start + 1]])
+                if memory[start + 3] & 15 not in (0, 3):
+                    failed += 1
+        if watched:
+            try:
+                while True:
+                    answer = watch.recv(ROOM)[-4:]
+                    if answer != shown:
+                        shown = answer
+                        seen.append((socket.inet_ntoa(answer), clock()))
+            except BlockingIOError:
+                pass
+        if nap and not came and due * gap < nap:
+            time.sleep(nap)
     times.sort()
-    lost = sent - len(times)
-    print(lost, times[len(times) // 2] * 1e6, times[len(times) * 99 // 100] * 1e6)
+    p50, p99 = times[len(times) // 2] * 1e6, times[len(times) * 99 // 100] * 1e6
+    found = {"sent": sent, "answers": len(times), "failed": failed, "p50_us": p50, "p99_us": p99, "seen": seen}
+    print(json.dumps(found))
 
 
 def floor(address: tuple[str, int], answers: dict[bytes, bytes]) -> None:
@@ -59,7 +179,6 @@ def floor(address: tuple[str, int], answers: dict[bytes, bytes]) -> None:
     sock.setblocking(False)
     selector = selectors.DefaultSelector()
     selector.register(sock, selectors.EVENT_READ)
-    print("ready", flush=True)
     while True:
         selector.select()
         try:
@@ -75,14 +194,15 @@ def floor(address: tuple[str, int], answers: dict[bytes, bytes]) -> None:
 def main() -> None:
     mode, host, port, *rest = sys.argv[1:]
     address = (host, int(port))
+    gc.disable()
     if mode == "floor":
         pairs = [line.split() for line in Path(rest[0]).read_text().splitlines()]
         floor(address, {bytes.fromhex(query)[12:]: bytes.fromhex(answer)[2:] for query, answer in pairs})
-    queries = [bytes.fromhex(line.split()[0]) for line in Path(rest[1]).read_text().splitlines()]
+    seconds, queries = float(rest[0]), [bytes.fromhex(line) for line in Path(rest[1]).read_text().splitlines()]
     if mode == "flood":
-        flood(address, float(rest[0]), queries)
+        flood(address, seconds, queries, int(rest[2]), int(rest[3]))
     else:
-        pace(address, float(rest[0]), queries, float(rest[2]))
+        pace(address, seconds, queries, float(rest[2]), float(rest[3]), bytes.fromhex(rest[4] if rest[4:] else ""))
 
 
 if __name__ == "__main__":
