@@ -57,10 +57,10 @@ def _service(reasons: Reasons, zone: Zone, now: int, client: Locality | None) ->
         if not source.cluster:
             texts.append(("cluster=none", f"rule={source.rule}"))
             continue
-        by = "vip" if not reasons.direct else "endpoints"
+        via = "vip" if not reasons.direct else "endpoints"
         if reasons.endpoints and reasons.direct and source.cluster not in answering:
-            by = "nothing"
-        texts.append(_cluster(source, by, zone, now))
+            via = "none"
+        texts.append(_cluster(source, via, zone, now))
     return texts
 
 
@@ -68,7 +68,7 @@ def _sized(reasons: Reasons, size: int) -> list[Host]:
     return [host for host in reasons.hosts if len(host.address) == size]
 
 
-def _cluster(source: Source, by: str, zone: Zone, now: int) -> tuple[str, ...]:
+def _cluster(source: Source, via: str, zone: Zone, now: int) -> tuple[str, ...]:
     known_at = _known_at(zone, now)
     if source.confirmed_at_ms:
         known_at = min(known_at, source.confirmed_at_ms // 1000)
@@ -76,7 +76,7 @@ def _cluster(source: Source, by: str, zone: Zone, now: int) -> tuple[str, ...]:
         f"cluster={source.cluster}",
         f"rule={source.rule}",
         f"tier={source.tier}",
-        f"by={by}",
+        f"via={via}",
         f"age={_age(known_at, now)}",
         f"changed={_age(source.observed_at_ms // 1000, now)}",
         f"stale={_yes(source.stale or zone.freshness.stale)}",

@@ -107,20 +107,25 @@ class Member:
         self.net = LoopbackNet()
         self.gateway_address = self.net.address(1)
         self.folder = federation.home / "clusters" / name
+        self.network = ""
+        self.dns_words: tuple[str, ...] = ()
+        """More settings of the DNS server, to be given before it starts."""
         self.processes: dict[str, Process] = {}
 
     def join(self) -> None:
         """Register the cluster, and join it with its token."""
         token = self.federation.home / f"{self.name}.token"
-        self.federation.cli("cluster", "register", self.name, "--locality", self.locality, "--token-file", str(token))
+        network = ["--network", self.network] if self.network else []
+        words = ["--locality", self.locality, "--token-file", str(token), *network]
+        self.federation.cli("cluster", "register", self.name, *words)
         self.federation.cli("cluster", "join", "--token-file", str(token))
 
     def start(self) -> None:
         """Start the gateway and the DNS server, without waiting."""
         self.start_gateway()
-        self.processes["dns"] = self.federation.spawn(
-            f"{self.name}-dns", "dns", "--cluster", self.name, "--listen", f"{self.net.address(53)}:{DNS_PORT}"
-        )
+        listen = ("--listen", f"{self.net.address(53)}:{DNS_PORT}")
+        words = ("dns", "--cluster", self.name, *listen, *self.dns_words)
+        self.processes["dns"] = self.federation.spawn(f"{self.name}-dns", *words)
 
     def start_gateway(self) -> None:
         self.processes["gateway"] = self.federation.spawn(
@@ -165,8 +170,13 @@ class Member:
         hosts: tuple[int, ...] = (10,),
         protocol: str = "http",
         check: str = "",
+        dns: str = "",
     ) -> None:
-        """Describe and export the service shop/<name> with one endpoint for each backend host."""
+        """Describe and export the service shop/<name> with one endpoint for each backend host.
+
+        `dns` says what it is answered with: the gateway (the default) or its endpoints.
+        """
+        export = f"spec: {{exportedAnnotations: {{isthmus.dev/dns: {dns}}}}}\n" if dns else ""
         health = check or ("http: {path: /healthz}" if protocol == "http" else "tcp: {}")
         endpoints = "".join(f"  - address: {self.net.address(host)}\n" for host in hosts)
         self.describe(
@@ -176,7 +186,7 @@ class Member:
             f"  endpoints:{' []' if not hosts else ''}\n{endpoints}"
             f"  healthCheck:\n    {health}\n"
             "---\napiVersion: multicluster.x-k8s.io/v1beta1\nkind: ServiceExport\n"
-            f"metadata: {{namespace: shop, name: {name}}}\n",
+            f"metadata: {{namespace: shop, name: {name}}}\n{export}",
             f"{name}.yaml",
         )
 

@@ -69,7 +69,7 @@ def test_without_any_endpoint_the_vip_is_the_answer_and_says_so() -> None:
     why = ordered(ask(under_test, f"_why.{NAME}", "TXT"))
     rule = "no healthy endpoint has an address that can be reached from here"
     assert why[0] == f'"mode=endpoints" "answer=vip" "rule={rule}"'
-    assert '"by=vip"' in why[1]
+    assert '"via=vip"' in why[1]
 
 
 def test_each_kind_of_address_comes_from_the_nearest_cluster_that_has_it() -> None:
@@ -143,7 +143,7 @@ def test_srv_records_and_reasons_follow_the_client_too() -> None:
     assert ordered(asked_for(under_test, "10.2.0.0/24", "SRV")) == [f"0 100 8080 10-8-0-1.{NAME}."]
     why = ordered(asked_for(under_test, "10.2.0.0/24", "TXT", f"_why.{NAME}"))
     assert why[0] == '"mode=endpoints" "answer=endpoints" "client=gcp/us-east1/b"'
-    assert ['"by=endpoints"' in line for line in why[1:]] == [False, True]
+    assert ['"via=endpoints"' in line for line in why[1:]] == [False, True]
     assert '"client=unknown"' in ordered(ask(under_test, f"_why.{NAME}", "TXT"))[0]
 
 

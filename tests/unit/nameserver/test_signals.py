@@ -53,8 +53,8 @@ def test_a_service_tells_which_clusters_are_behind_it() -> None:
     response = ask(server, f"_why.{NAME}", "TXT")
 
     assert texts(response) == [
-        ["cluster=east", "rule=same region", "tier=0", "by=vip", "age=0s", "changed=3s", "stale=no"],
-        ["cluster=west", "rule=anywhere", "tier=1", "by=vip", "age=20s", "changed=90s", "stale=yes"],
+        ["cluster=east", "rule=same region", "tier=0", "via=vip", "age=0s", "changed=3s", "stale=no"],
+        ["cluster=west", "rule=anywhere", "tier=1", "via=vip", "age=20s", "changed=90s", "stale=yes"],
     ]
     assert response.answer[0].ttl == 0
     assert shown(ask(server, f"_why.{NAME}", "A")) == "NOERROR"
