@@ -93,7 +93,9 @@ class _Replica:
         )
         self._metrics = ControllerMetrics(self._prometheus, asyncio.get_running_loop().time)
         self._view = view = View(client, self._keys, readiness, self._metrics.observe)
-        self._committer = Committer(client, self._keys, view.registry.raw, lambda: view.revision, self._metrics)
+        self._committer = Committer(
+            client, self._keys, view.registry.raw, lambda: view.revision, self._metrics, view.foresight
+        )
         self._exports = Exports(client, view, self._committer, self._metrics, settings.session_ttl_seconds)
         self._imports = Imports(view, self._metrics)
         self._members = Members(client, view, trust, self._admin_addresses)

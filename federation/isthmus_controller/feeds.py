@@ -16,6 +16,7 @@ class Feeds:
         self.shared = {type_url: ResourceCache(type_url) for type_url in _SHARED}
         self._statuses: dict[ClusterId, ResourceCache] = {}
         self._feeds: dict[ClusterId, Publication] = {}
+        self._lagging: set[ClusterId] = set()
         self._synced = False
 
     def of(self, cluster: ClusterId) -> Publication:
@@ -27,17 +28,28 @@ class Feeds:
 
     def tell(self, published: Iterable[Published]) -> None:
         """Make changes that belong together; every stream sees all of them at once."""
-        everybody, owners = False, set()
+        news: set[ClusterId | None] = set()
+        echoes: set[str] = set()
         for resource in published:
             cache = self._cache_of(resource)
+            known = resource.name in cache
             changed = cache.remove(resource.name) if resource.body is None else cache.put(resource.name, resource.body)
-            if changed and resource.audience is None:
-                everybody = True
-            elif changed and resource.audience is not None:
-                owners.add(resource.audience)
+            if changed and known and resource.body is not None and resource.type_url == CAPACITY:
+                echoes.add(resource.name.rpartition("/")[2])
+            elif changed:
+                news.add(resource.audience)
         for cluster, feed in self._feeds.items():
-            if everybody or cluster in owners:
+            if None in news or cluster in news or echoes - {cluster}:
+                self._lagging.discard(cluster)
                 feed.wake()
+            elif echoes:
+                self._lagging.add(cluster)
+
+    def catch_up(self) -> None:
+        """Let clusters hear the echo of their own capacities, which they know best: it goes along with other news."""
+        for cluster in self._lagging & self._feeds.keys():
+            self._feeds[cluster].wake()
+        self._lagging.clear()
 
     def mark_synced(self) -> None:
         """From now on streams are answered: before the first full read nobody is, an empty answer would be a lie."""

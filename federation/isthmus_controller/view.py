@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 from isthmus_controller.feeds import Feeds
+from isthmus_controller.foresight import Foresight
 from isthmus_controller.registry import Registry
 from isthmus_controller.store import Batch, ElectionKey, EtcdClient, Follower, Held, Keys, TokenKey
 from isthmus_core.errors import Refused, Unavailable
@@ -17,6 +18,9 @@ from isthmus_sync.streams import first_cause
 _SYNC_PATIENCE = 2.5
 """Seconds that a stream waits for the first read: a little less than a client waits before it asks another replica."""
 
+_ECHO_EVERY = 1.0
+"""Seconds until a cluster hears at the latest what all others were told of it."""
+
 
 class View:
     """The newest state that this replica has read; `changed` carries its revision and wakes whoever waits for news."""
@@ -27,6 +31,7 @@ class View:
         self.keys = keys
         self.registry = Registry(keys)
         self.feeds = Feeds()
+        self.foresight = Foresight(self.registry, self.feeds)
         self.changed: Latest[int] = Latest(0)
         self._readiness = readiness
         self._observe = observe
@@ -64,14 +69,21 @@ class View:
         """Follow etcd until cancelled."""
         async with own_tasks() as owner:
             owner.start("etcd follower", self._follower.run())
+            owner.start("echoes", self._echo())
             async for state in self._follower.state.follow():
                 self._readiness.set("registry", state.synced, "" if state.synced else f"etcd was not read: {state.why}")
                 # Losing etcd keeps the last state and keeps us serving it: it is named, and nothing is withdrawn.
                 self._readiness.warn("etcd", "" if state.connected or not state.synced else state.why)
+                self.foresight.reached(state.revision)
                 if state.synced and not self._synced.is_set():
                     self.feeds.mark_synced()
                     self._synced.set()
                     self.changed.publish(state.revision)
+
+    async def _echo(self) -> None:
+        while True:
+            await asyncio.sleep(_ECHO_EVERY)
+            self.feeds.catch_up()
 
     @asynccontextmanager
     async def membership(self, cluster: ClusterId) -> AsyncIterator[None]:
@@ -105,7 +117,7 @@ class View:
         before = self.registry.clusters.keys() | set()
         published = self.registry.apply(batch.changes)
         self._keep_beside(batch)
-        self.feeds.tell(published)
+        self.feeds.tell(self.foresight.newest(published, batch.revision))
         for cluster in before - self.registry.clusters.keys():
             if not self.registry.is_registered(cluster):
                 self.feeds.forget(cluster)

@@ -180,10 +180,15 @@ class Hub:
 
     def take_services(self, services: LocalServices) -> None:
         """The source describes these services now."""
-        with self.feed.publication.change(), self.offers.publication.change():
-            for name in self.routes.set_local(services):
+        changed = self.routes.set_local(services)
+        # The other clusters first: their way is the longest.
+        with self.offers.publication.change():
+            for name in changed:
                 self.offers.describe(name, services.get(name))
+        with self.feed.publication.change():
+            for name in changed:
                 self._tell_export(name, services.get(name))
+        self.routes.touch(changed)
 
     def _tell_export(self, name: ServiceName, local: LocalService | None) -> None:
         if local is None or local.export is None:

@@ -65,11 +65,10 @@ class Routes:
         return self.vips.get(service) if held and held.type is ServiceType.CLUSTER_SET_IP else None
 
     def set_local(self, services: LocalServices) -> frozenset[ServiceName]:
-        """Take over the newest local services; gives those that differ."""
+        """Take over the newest local services; gives those that differ, which must be touched."""
         changed = {name for name, service in services.items() if self.local.get(name) != service}
         changed |= self.local.keys() - services.keys()
         self.local = dict(services)
-        self.touch(changed)
         return frozenset(changed)
 
     def touch(self, services: Iterable[ServiceName]) -> None:

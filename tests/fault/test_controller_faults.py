@@ -60,6 +60,29 @@ async def test_nothing_is_acknowledged_while_etcd_is_frozen_and_everything_after
             assert a.nacked == []
 
 
+async def test_health_reaches_other_clusters_while_etcd_is_frozen_and_is_acknowledged_when_it_is_written(
+    new_etcd: Callable[..., Etcd], federation_name: str, tmp_path: Path
+) -> None:
+    etcd = new_etcd()
+    federation = make_federation(tmp_path / "controller", federation_name)
+    async with controller(federation, etcd.address) as replica:
+        ids = {name: await enrol(federation, replica.admin, name, tmp_path / name) for name in ("a", "b")}
+        a, b = (FakeGateway(ClusterId(n), federation.domain, ids[n], [replica.grpc]) for n in ("a", "b"))
+        a.introduce()
+        a.export(ECHO)
+        async with a.running(), b.running():
+            await soon(lambda: accepted(a, CAPACITY, "shop/echo") and b.names(CAPACITY) == {"shop/echo/a"})
+            before, acknowledged = b.body(CAPACITY, "shop/echo/a"), len(a.acked)
+            await asyncio.to_thread(etcd.freeze)
+            a.capacity(ECHO, ready=0)
+            await soon(lambda: b.body(CAPACITY, "shop/echo/a") != before)
+            assert len(a.acked) == acknowledged, "only what is in etcd is acknowledged"
+            await asyncio.to_thread(etcd.thaw)
+            await soon(lambda: len(a.acked) > acknowledged)
+            services = (await Admin(federation, replica.admin).get("/v1/services"))["services"]
+            assert [(s["service"], s["ready"]) for s in services] == [("shop/echo", 0)]
+
+
 async def test_an_etcd_that_is_away_for_longer_than_a_request_loses_and_withdraws_nothing(
     new_etcd: Callable[..., Etcd], federation_name: str, tmp_path: Path
 ) -> None:

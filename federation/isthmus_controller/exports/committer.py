@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
 
 import msgspec
 
@@ -33,6 +34,27 @@ class CommitStats:
         """Wishes that stood in etcd already: nothing was written."""
 
 
+class Ahead(Protocol):
+    """Who wants to know of writes before they are done; the committer calls it."""
+
+    def expect(self, wishes: Iterable[Wish]) -> None:
+        """These are being written."""
+
+    def written(self, key: RecordKey, body: bytes | None, revision: int) -> None:
+        """This is in etcd."""
+
+    def give_up(self, wishes: Iterable[Wish]) -> None:
+        """What of these is not written now never will be."""
+
+
+class _Nobody:
+    def expect(self, wishes: Iterable[Wish]) -> None: ...
+
+    def written(self, key: RecordKey, body: bytes | None, revision: int) -> None: ...
+
+    def give_up(self, wishes: Iterable[Wish]) -> None: ...
+
+
 class _Ticket(msgspec.Struct, eq=False):
     """The wishes of one response of one cluster, and who waits for them."""
 
@@ -57,6 +79,7 @@ class Committer:
         standing: Callable[[RecordKey], bytes | None],
         seen: Callable[[], int],
         stats: CommitStats | None = None,
+        ahead: Ahead | None = None,
     ) -> None:
         """`standing` gives the value of a key in our view of etcd, `seen` the revision of that view."""
         self._client = client
@@ -64,6 +87,7 @@ class Committer:
         self._standing = standing
         self._seen = seen
         self._stats = stats or CommitStats()
+        self._told_ahead: Ahead = ahead or _Nobody()
         self._waiting: list[_Ticket] = []
         self._wake = asyncio.Event()
         # What we wrote and have not yet read back: the view is a few milliseconds behind our own writes.
@@ -80,7 +104,12 @@ class Committer:
         ticket = _Ticket(cluster, wishes, loop.create_future(), loop.time())
         self._waiting.append(ticket)
         self._wake.set()
-        await ticket.done
+        self._told_ahead.expect(wish for wish in wishes if self._value(wish.key) != wish.body)
+        try:
+            await ticket.done
+        finally:
+            if ticket in self._waiting:  # cancelled before its turn
+                self._told_ahead.give_up(wishes)
 
     async def run(self) -> None:
         """Commit round after round until cancelled."""
@@ -91,6 +120,7 @@ class Committer:
                 await self._commit_round(tickets)
             finally:
                 for ticket in tickets:
+                    self._told_ahead.give_up(ticket.wishes)
                     if not ticket.done.done():
                         ticket.done.cancel()
 
@@ -188,4 +218,6 @@ class Committer:
         for operation in chunk:
             key = self._keys.parse(operation.key)
             if isinstance(key, RecordKey):
-                self._ahead[key] = (revision, operation.value if isinstance(operation, Put) else None)
+                body = operation.value if isinstance(operation, Put) else None
+                self._told_ahead.written(key, body, revision)
+                self._ahead[key] = (revision, body)

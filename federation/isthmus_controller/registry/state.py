@@ -99,6 +99,10 @@ class Registry:
         """The services of which the registry holds an export or a capacity of this cluster."""
         return sorted(self._offers.get(cluster, ()))
 
+    def capacity_body(self, name: str) -> bytes | None:
+        """What is published of a capacity, called NAMESPACE/SERVICE/CLUSTER; None when nothing is."""
+        return self._told.get((codec.CAPACITY, name, None))
+
     def raw(self, key: RecordKey) -> bytes | None:
         """The bytes that stand in etcd under a key, readable or not."""
         return self._raw.get(key)
