@@ -231,6 +231,27 @@ trust_anchors.add('. 3600 IN DS {root.key}')
     return [binary, "-n", "-c", config, folder]
 
 
+class Systemd(msgspec.Struct, frozen=True):
+    """systemd-resolved and its tool, as installed or as .ci/run unpacks them: the package would change resolv.conf."""
+
+    resolved: str
+    resolvectl: str
+    bus: str
+    env: Mapping[str, str]
+
+
+def systemd_resolved() -> Systemd:
+    bus = program("dbus-daemon", "dbus-daemon")
+    unpacked = ROOT / ".tools" / "systemd-resolved"
+    for folder in ("lib/systemd", "usr/lib/systemd"):
+        for root in (unpacked, Path("/")):
+            resolved, tool = root / folder / "systemd-resolved", root / "usr/bin/resolvectl"
+            if resolved.exists() and tool.exists():
+                libraries = ":".join(str(at.parent) for at in root.glob("usr/lib/*/systemd/libsystemd-shared-*.so"))
+                return Systemd(str(resolved), str(tool), bus, {"LD_LIBRARY_PATH": libraries})
+    raise NotInstalled("systemd-resolved is not here (.ci/run unpacks Debian's package); CI runs it")
+
+
 SNIPPETS: Mapping[str, Configure] = {
     "coredns": coredns,
     "nodelocaldns": node_local,

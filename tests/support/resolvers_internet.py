@@ -1,6 +1,8 @@
 """A small Internet on an island: a signed root, `example.com`, and in it a delegation of `fed.example.com` to us."""
 
 import os
+import re
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -18,6 +20,7 @@ PARENT = f"{NETWORK}.1"
 OURS = (Address(f"{NETWORK}.2", 53), Address(f"{NETWORK}.3", 53))
 ZONES = ("clusterset.local", "fed.example.com")
 TTL = 2
+WEB = f"{OURS[0].host}:9153"
 
 ROOT_ZONE = f"""
 $TTL 3600
@@ -32,6 +35,7 @@ $TTL 3600
 @       SOA ns hostmaster 1 3600 600 86400 60
 @       NS  ns
 ns      A   {PARENT}
+www     A   198.51.100.7
 fed     NS  ns1.fed
 fed     NS  ns2.fed
 ns1.fed A   {OURS[0].host}
@@ -79,6 +83,16 @@ class Internet:
         self._processes.append(process)
         return process
 
+    def answered(self, rcode: str) -> int:
+        """How many questions our server has answered so."""
+        with self.island.inside():
+            sock = socket.create_connection((OURS[0].host, 9153), timeout=5)
+        with sock:
+            sock.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            text = b"".join(iter(lambda: sock.recv(65536), b"")).decode()
+        counts = re.findall(rf'^isthmus_dns_responses_total{{.*rcode="{rcode}".*}} (\S+)$', text, re.MULTILINE)
+        return sum(int(float(count)) for count in counts)
+
     def end(self) -> None:
         for process in self._processes:
             process.ask_to_stop()
@@ -113,7 +127,9 @@ async def internet(folder: Path) -> AsyncIterator[Internet]:
     feed.publish(services())
     servers = ",".join(f"ns{n}.{{zone}}@{at.host}" for n, at in enumerate(OURS, 1))
     zones = [f"{zone}={servers.format(zone=zone)}" for zone in ZONES]
-    with Island(folder) as island:
+    # systemd-resolved becomes this user.
+    users = f"{Path('/etc/passwd').read_text().rstrip()}\nsystemd-resolve:x:990:990::/:/usr/sbin/nologin\n"
+    with Island(folder, {"/etc/passwd": users}) as island:
         net = Internet(island, feed, root, folder)
         async with feed.serving():
             try:
@@ -122,7 +138,7 @@ async def internet(folder: Path) -> AsyncIterator[Internet]:
                 ours = net.start(
                     "ours",
                     lambda _: [
-                        *(sys.executable, "-m", "support.resolvers_server", feed.path, str(TTL)),
+                        *(sys.executable, "-m", "support.resolvers_server", feed.path, str(TTL), WEB),
                         *(*zones, *map(str, OURS)),
                     ],
                     {"PYTHONPATH": paths},

@@ -72,10 +72,17 @@ class Island:
         binds = " && ".join(f"mount --bind '{mine}' '{path}'" for path, mine in files.items())
         return [*enter, "unshare", "--mount", "sh", "-c", f'{binds} && exec "$@"', "sh", *words]
 
-    def run(self, *words: str | Path, files: Mapping[str, Path] | None = None, within: float = 10.0) -> str:
+    def run(
+        self,
+        *words: str | Path,
+        files: Mapping[str, Path] | None = None,
+        env: Mapping[str, str] = MappingProxyType({}),
+        within: float = 10.0,
+    ) -> str:
         """What a program says inside, both streams."""
+        command = list(self.command(*words, files=files))
         done = subprocess.run(
-            list(self.command(*words, files=files)), capture_output=True, text=True, timeout=within, check=False
+            command, env={**os.environ, **env}, capture_output=True, text=True, timeout=within, check=False
         )
         return done.stdout + done.stderr
 

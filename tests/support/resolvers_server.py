@@ -1,4 +1,4 @@
-"""Our DNS server as a process with zones of one's own: FEED TTL ORIGIN=NAME@IP,NAME@IP ... IP:PORT ..."""
+"""Our DNS server as a process with zones of one's own: FEED TTL WEB ORIGIN=NAME@IP,NAME@IP ... IP:PORT ..."""
 
 import asyncio
 import sys
@@ -14,10 +14,10 @@ def zone(text: str) -> ZoneSpec:
     return ZoneSpec(origin, tuple(NameServer(name, (address,)) for name, address in pairs))
 
 
-def main(feed: str, ttl: str, *words: str) -> None:
+def main(feed: str, ttl: str, web: str, *words: str) -> None:
     zones = tuple(zone(word) for word in words if "=" in word)
     listen = tuple(word for word in words if "=" not in word)
-    asyncio.run(run(feed=Path(feed), ttl=int(ttl), zones=zones, listen=listen, workers=0))
+    asyncio.run(run(feed=Path(feed), ttl=int(ttl), zones=zones, listen=listen, web=web, workers=0))
 
 
 if __name__ == "__main__":
