@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping
 from google.protobuf.message import DecodeError
 
 from isthmus_core.errors import InvalidInput
-from isthmus_dns.service import read_service, service_owner
+from isthmus_dns.reading import read
+from isthmus_dns.service import service_owner
 from isthmus_dns.zone import Freshness, Zone
 from isthmus_sync.proto import isthmus_pb2 as pb
 
@@ -19,7 +20,7 @@ def apply_services(zone: Zone, changed: Mapping[str, bytes], removed: Iterable[s
     refused = {}
     for name, body in changed.items():
         try:
-            zone.put(read_service(name, body))
+            zone.put(read(name, body))
         except InvalidInput as wrong:
             refused[name] = str(wrong)
     for name in removed:

@@ -13,7 +13,7 @@ WHY = b"\4_why"
 """`_why.<service>` explains the answer; it is computed when asked, because it tells ages."""
 
 # RFC 2782: one priority; equal weights above zero, so that clients choose evenly.
-_SRV_HEAD = struct.pack("!HH", 0, 100)
+SRV_HEAD = struct.pack("!HH", 0, 100)
 
 
 class RRset(msgspec.Struct, frozen=True):
@@ -38,7 +38,7 @@ def service_records(service: Service, origin: bytes) -> list[RRset]:
     found = list(addresses)
     helped_by = tuple(addresses)
     for owner, number in {port.owner: port.number for port in service.ports}.items():
-        rdata = _SRV_HEAD + number.to_bytes(2, "big") + name
+        rdata = SRV_HEAD + number.to_bytes(2, "big") + name
         found.append(RRset(owner + name, wire.SRV, (rdata,), helped_by))
     _add_bare_srv(found, name)
     return found
@@ -54,7 +54,7 @@ def _headless(service: Service, name: bytes) -> list[RRset]:
         target = host.owner + name
         by_host.setdefault(target, {})[host.address] = None
         for port in host.ports:
-            by_port.setdefault(port.owner, {})[_SRV_HEAD + port.number.to_bytes(2, "big") + target] = target
+            by_port.setdefault(port.owner, {})[SRV_HEAD + port.number.to_bytes(2, "big") + target] = target
     sets = {target: _address_sets(target, tuple(addresses)) for target, addresses in by_host.items()}
     for host_sets in sets.values():
         found += host_sets
@@ -82,7 +82,7 @@ def near_records(service: Service, origin: bytes, client: Locality | None) -> li
         chosen = nearest(serving, client)
         if not chosen:
             continue
-        rdatas = [_SRV_HEAD + serving[host].to_bytes(2, "big") + host.owner + name for host in chosen]
+        rdatas = [SRV_HEAD + serving[host].to_bytes(2, "big") + host.owner + name for host in chosen]
         helped_by = [rrset for host in chosen for rrset in _address_sets(host.owner + name, (host.address,))]
         found.append(RRset(owner + name, wire.SRV, tuple(dict.fromkeys(rdatas)), tuple(dict.fromkeys(helped_by))))
     _add_bare_srv(found, name)

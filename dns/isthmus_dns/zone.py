@@ -1,6 +1,6 @@
 """The zone: every answer compiled when a service changes, one service at a time, never when it is asked for."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
@@ -11,6 +11,7 @@ from isthmus_dns.apex import Apex, ZoneSpec
 from isthmus_dns.compiled import Long, Ready, compile_answer
 from isthmus_dns.records import WHY, RRset, near_records, service_records
 from isthmus_dns.service import Reasons, Service, reasons_of
+from isthmus_dns.vip import Answers, compile_vip
 
 _IN = wire.IN.to_bytes(2, "big")
 _SOA_IN = wire.SOA.to_bytes(2, "big") + _IN
@@ -75,6 +76,8 @@ class Zone:
         self._parts: dict[bytes, _Part] = {}
         self._headers: dict[bytes, _Part] = {}
         self._tailored_of: dict[bytes, tuple[bytes, ...]] = {}
+        self.watchers: list[Callable[[Iterable[bytes]], None]] = []
+        """Told of each change with the questions whose answers it may have changed, in the same breath."""
         for apex in self.apexes:
             self._compile_apex(apex)
 
@@ -84,16 +87,24 @@ class Zone:
     def put(self, service: Service) -> None:
         """Take in one service: compile it, and exchange its answers for the old ones."""
         records: list[RRset] = []
+        answers: Answers = []
+        owners: list[bytes] = []
         explained: list[bytes] = []
         for apex in self.apexes:
-            found = service_records(service, apex.origin)
-            records += found
-            if found and service.sources:
-                explained.append(WHY + service.owner + apex.origin)
-        owners = [*dict.fromkeys([rrset.owner for rrset in records]), *explained]
+            name = service.owner + apex.origin
+            quick = compile_vip(name, service, self.ttl)
+            if quick is None:
+                sets = service_records(service, apex.origin)
+                records += sets
+                quick = self._compile(sets), list(dict.fromkeys([rrset.owner for rrset in sets]))
+            answers += quick[0]
+            owners += quick[1]
+            if service.sources and quick[0]:
+                explained.append(WHY + name)
+        owners += explained
         if owners and max(map(len, owners)) > 255:
             raise InvalidInput(f"the names of {wire.name_text(service.owner + bytes(1))} are longer than 255 octets")
-        self._exchange(self._parts, service.owner, records, owners)
+        self._exchange(self._parts, service.owner, answers, owners)
         self._forget(service.owner)
         if explained:
             self.reasons.update(dict.fromkeys(explained, reasons_of(service)))
@@ -122,6 +133,7 @@ class Zone:
             if apex.advance(serial):
                 soa = apex.soa_record()
                 self.ready[soa.owner + _SOA_IN] = compile_answer(soa, self.ttl)  # type: ignore[assignment] # is short
+                self._tell((soa.owner + _SOA_IN,))
 
     def apex_of(self, name: bytes) -> Apex | None:
         """The zone that the lower-case wire name `name` lies in; None when it is not ours."""
@@ -158,15 +170,15 @@ class Zone:
     def _compile_apex(self, apex: Apex) -> None:
         records = apex.records()
         owners = [*(rrset.owner for rrset in records), *apex.inner_names()]
-        self._exchange(self._headers, apex.origin, records, owners)
+        self._exchange(self._headers, apex.origin, self._compile(records), owners)
 
-    def _exchange(self, parts: dict[bytes, _Part], part: bytes, records: list[RRset], owners: Iterable[bytes]) -> None:
+    def _compile(self, records: list[RRset]) -> Answers:
+        return [(_key(rrset), compile_answer(rrset, self.ttl)) for rrset in records]
+
+    def _exchange(self, parts: dict[bytes, _Part], part: bytes, answers: Answers, owners: Iterable[bytes]) -> None:
         old = parts.get(part)
-        keys = []
-        ready, long, ttl = self.ready, self.long, self.ttl
-        for rrset in records:
-            key = _key(rrset)
-            answer = compile_answer(rrset, ttl)
+        ready, long = self.ready, self.long
+        for key, answer in answers:
             if isinstance(answer, Long):
                 long[key] = answer
                 ready.pop(key, None)
@@ -174,31 +186,41 @@ class Zone:
                 ready[key] = answer
                 if long:
                     long.pop(key, None)
-            keys.append(key)
-        new = _Part(tuple(keys), self._names_of(owners))
-        parts[part] = new
+        keys = tuple([key for key, _ in answers])
+        self._tell(keys)
+        new = _Part(keys, self._names_of(owners))
         if old is None:
+            parts[part] = new
             self._count(new.names, 1)
             return
-        for key in set(old.keys).difference(keys):
+        if new == old:
+            return  # the usual change: other addresses; what was there already is not kept twice
+        parts[part] = new
+        gone = set(old.keys).difference(keys)
+        for key in gone:
             ready.pop(key, None)
             long.pop(key, None)
+        if gone:
+            self._tell(gone)
         if new.names != old.names:
             self._count(new.names, 1)
             self._count(old.names, -1)
+
+    def _tell(self, questions: Iterable[bytes]) -> None:
+        for watch in self.watchers:
+            watch(questions)
 
     def _names_of(self, owners: Iterable[bytes]) -> tuple[bytes, ...]:
         """The owners and all names between them and their zone's origin, each once."""
         found: dict[bytes, None] = {}
         tops = self._tops
         for owner in owners:
-            name, at = owner, 0
+            name = owner
             while name not in found:
                 found[name] = None
                 if name in tops:
                     break
-                at += 1 + owner[at]
-                name = owner[at:]
+                name = name[1 + name[0] :]
         return tuple(found)
 
     def _count(self, names: tuple[bytes, ...], change: int) -> None:
