@@ -1,9 +1,12 @@
-"""Answer one query from the compiled zone: a look-up by the question's bytes, and a slow way for the unusual."""
+"""Answer one query: by the whole packet's bytes, else by the question's bytes, and a slow way for the unusual."""
+
+from collections import Counter
 
 from isthmus_dns import unusual, wire
 from isthmus_dns.compiled import heads
 from isthmus_dns.cookies import Standing
 from isthmus_dns.query import Edns, Query, read_query
+from isthmus_dns.remembered import Remembered, question_of
 from isthmus_dns.unusual import Features
 from isthmus_dns.zone import Zone
 
@@ -52,7 +55,19 @@ _NXDOMAIN = heads(wire.AA | wire.NXDOMAIN, 0, 1)
 class Responder:
     """Answers queries from one zone; no I/O and no clock: the shell calls `tick` with Unix seconds."""
 
-    __slots__ = ("_cookied", "_opts", "asked", "features", "now", "nxdomain", "outcomes", "zone")
+    __slots__ = (
+        "_asked",
+        "_cookied",
+        "_opts",
+        "features",
+        "hits",
+        "now",
+        "nxdomain",
+        "outcomes",
+        "remembered",
+        "unsampled",
+        "zone",
+    )
 
     def __init__(self, zone: Zone, features: Features = Features()) -> None:  # noqa: B008 - frozen
         self.zone = zone
@@ -61,48 +76,75 @@ class Responder:
         self.nxdomain = 0
         """How many fast answers were NXDOMAIN; those of the slow way are in `outcomes` by their code."""
         self.outcomes: dict[int, int] = {}
-        self.asked: list[bytes] = []
-        """Questions answered since the shell looked last: which names are asked for is a signal (`sketch`)."""
+        self.remembered = Remembered()
+        """Answers to packets that came before; a shell may look there first, and counts in `hits` what it found."""
+        self.hits: list[bytes] = []
+        self.unsampled = 0
+        """How many packets more than those in `hits` were found: under load a sample is enough."""
+        self._asked: list[bytes] = []
+        zone.watchers.append(self.remembered.forget)
         self._opts: dict[bytes, bytes] = {}
         self._cookied: dict[tuple[bytes, str], bytes] = {}
 
     def respond(self, query: bytes, tcp: bool = False, client: str = "") -> bytes | None:
         """The answer to the packet `query`; None where silence is right."""
+        packet = query[2:]
+        remembered = self.remembered
+        answer = remembered.answers.get(packet)
+        if answer is None:
+            answer = remembered.denials.get(packet)
+            if answer is not None and answer[1] & 15 == wire.NXDOMAIN:
+                self.nxdomain += 1
+        if answer is not None:
+            self.hits.append(packet)
+            return query[:2] + answer
+        return self._respond_anew(query, tcp, client)
+
+    def _respond_anew(self, query: bytes, tcp: bool, client: str) -> bytes | None:
+        """The answer to a packet whose bytes did not come before."""
         zone = self.zone
         kind = _KINDS.get(query[2:12])
-        if kind is not None and zone.freshness.synced:
-            if kind < 2:
-                question = query[12:]
-                opt: bytes | None = b""
-            else:
-                question = query[12:-_OPT_LENGTH]
-                opt = self._opts.get(query[-_OPT_LENGTH:])
-                if opt is None and query[-30:-24] == _COOKIED_HEAD:
-                    opt = self._cookied.get((query[-_COOKIED_LENGTH:], client))
-                    question = query[12:-_COOKIED_LENGTH]
-            if opt is not None:
-                key = question.lower()
-                ready = zone.ready.get(key)
-                if ready is not None:
-                    self.asked.append(key)
-                    return b"".join((query[:2], ready[kind], question, ready[4], opt))
-                if key in zone.long:
-                    long = zone.long[key].ready
-                    # The client says that it takes 1232 bytes or more; the size stands behind its OPT record's type.
-                    if long is not None and kind > 1 and len(opt) == _OPT_LENGTH and query[-8:-6] >= _UDP_MOST:
-                        self.asked.append(key)
-                        return b"".join((query[:2], long[kind], question, long[4], opt))
-                    return self.respond_slowly(query, tcp, client)
-                negative = self._negative(key, kind)
-                if negative is not None:
-                    self.asked.append(key)
-                    return b"".join((query[:2], negative[0], question, negative[1], opt))
-        return self.respond_slowly(query, tcp, client)
+        if kind is None or not zone.freshness.synced:
+            return self.respond_slowly(query, tcp, client)
+        cookied = False
+        if kind < 2:
+            question = query[12:]
+            opt: bytes | None = b""
+        else:
+            question = query[12:-_OPT_LENGTH]
+            opt = self._opts.get(query[-_OPT_LENGTH:])
+            if opt is None and query[-30:-24] == _COOKIED_HEAD:
+                opt = self._cookied.get((query[-_COOKIED_LENGTH:], client))
+                question = query[12:-_COOKIED_LENGTH]
+                cookied = True
+        if opt is None:
+            return self.respond_slowly(query, tcp, client)
+        key = question.lower()
+        ready = zone.ready.get(key)
+        if ready is None and (long := zone.long.get(key)) is not None:
+            # The client says that it takes 1232 bytes or more; the size stands behind its OPT record's type.
+            if kind < 2 or len(opt) != _OPT_LENGTH or query[-8:-6] < _UDP_MOST or long.ready is None:
+                return self.respond_slowly(query, tcp, client)
+            ready = long.ready
+        if ready is not None:
+            answer = b"".join((ready[kind], question, ready[4], opt))
+            if not cookied:
+                self.remembered.note(query[2:], key, answer)
+        else:
+            negative = self._negative(key, kind)
+            if negative is None:
+                return self.respond_slowly(query, tcp, client)
+            answer = b"".join((negative[0], question, negative[1], opt))
+            if not cookied:
+                self.remembered.note_denial(query[2:], answer)
+        self._asked.append(key)
+        return query[:2] + answer
 
     def freshen(self) -> None:
         """Notice that the zone's freshness changed: answers are marked, or no longer marked, as stale."""
         self._opts.clear()
         self._cookied.clear()
+        self.remembered.forget_all()
 
     def tick(self, now: int) -> None:
         """A second has passed."""
@@ -110,9 +152,17 @@ class Responder:
         if now % 60 == 0 or len(self._cookied) >= _COOKIED_KEPT:
             self._cookied.clear()  # cookies grow old, and clients go
 
-    def take_asked(self) -> list[bytes]:
-        """The questions since the last call."""
-        asked, self.asked = self.asked, []
+    def take_asked(self) -> dict[bytes, float]:
+        """How often each question was asked since the last call: which names are asked for is a signal (`sketch`)."""
+        asked: dict[bytes, float] = dict(Counter(self._asked))
+        self._asked.clear()
+        if self.hits:
+            weight = 1 + self.unsampled / len(self.hits)
+            for packet, times in Counter(self.hits).items():
+                question = question_of(packet)
+                asked[question] = asked.get(question, 0) + times * weight
+            self.hits.clear()
+            self.unsampled = 0
         return asked
 
     def proves_address(self, packet: bytes, client: str) -> bool:
@@ -156,7 +206,7 @@ class Responder:
         rcode, response = unusual.respond(asked, self.zone, self.features)
         if isinstance(query, Query) and self.zone.freshness.synced:
             if rcode in (wire.NOERROR, wire.NXDOMAIN):
-                self.asked.append(query.name + query.question[-4:])
+                self._asked.append(query.name + query.question[-4:])
             if query.edns is not None and query.edns.version == 0:
                 self._learn(packet, query.edns, client)
         self.outcomes[rcode] = self.outcomes.get(rcode, 0) + 1

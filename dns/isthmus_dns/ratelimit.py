@@ -48,7 +48,8 @@ class RateLimiter:
         self._rate = rate
         self._slip = slip
         self._exempt = exempt
-        self._free: Bucket = [math.inf]
+        self.unlimited: Bucket = [math.inf]
+        """The bucket of all clients that have no limit."""
         self._prefixes: dict[str, Bucket] = {}
 
     def tick(self) -> None:
@@ -59,7 +60,7 @@ class RateLimiter:
     def bucket(self, client: str) -> Bucket:
         """The bucket of a client that is not in `buckets`; clients of one prefix share theirs."""
         if is_named(client, self._exempt):
-            bucket = self._free
+            bucket = self.unlimited
         else:
             bucket = self._prefixes.setdefault(_prefix(client), [self._rate])
         if len(self.buckets) < _MOST_CLIENTS:

@@ -1,7 +1,8 @@
 """Which names are asked for most, in bounded memory: a mergeable summary of heavy hitters (Misra and Gries)."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
+from heapq import nlargest
+from operator import itemgetter
 
 import msgspec
 
@@ -25,28 +26,29 @@ class HeavyHitters:
     def __init__(self, size: int = 1000, window: float = 10.0) -> None:
         self._size = size
         self._window = window
-        self._current: Counter[bytes] = Counter()
-        self._last: Mapping[bytes, int] = {}
+        self._current: dict[bytes, float] = {}
+        self._last: Mapping[bytes, float] = {}
         self._began: float | None = None
 
-    def add(self, questions: Iterable[bytes]) -> None:
-        """Count questions (name, type and class in wire form, lower case)."""
+    def add(self, asked: Mapping[bytes, float]) -> None:
+        """Count questions (name, type and class in wire form, lower case), each as often as it was asked."""
         counts = self._current
-        counts.update(questions)
+        for question, times in asked.items():
+            counts[question] = counts.get(question, 0) + times
         if len(counts) > self._size:
             least = sorted(counts.values(), reverse=True)[self._size]
-            self._current = Counter({key: count - least for key, count in counts.items() if count > least})
+            self._current = {key: count - least for key, count in counts.items() if count > least}
 
     def tick(self, now: float) -> None:
         """Close the window when its time is over."""
         if self._began is None:
             self._began = now
         elif now - self._began >= self._window:
-            self._last, self._current, self._began = self._current, Counter(), now
+            self._last, self._current, self._began = self._current, {}, now
 
     def top(self, count: int = 20) -> list[Hitter]:
         """The questions asked for most in the last whole window, the first one first."""
-        most = Counter(self._last).most_common(count)
+        most = nlargest(count, self._last.items(), key=itemgetter(1))
         return [
             Hitter(times / self._window, wire.name_text(key[:-4]), _type_text(int.from_bytes(key[-4:-2], "big")))
             for key, times in most

@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 
+from isthmus_dns.answer import Responder
 from isthmus_dns.ratelimit import RateLimiter
 from isthmus_dns.traffic import Traffic
 
@@ -21,7 +22,7 @@ class UdpListener:
     def __init__(
         self,
         sock: socket.socket,
-        respond: Respond,
+        responder: Responder,
         traffic: Traffic,
         clock: Callable[[], float],
         limiter: RateLimiter | None = None,
@@ -31,7 +32,7 @@ class UdpListener:
         self._limiter = limiter
         self._see = see
         self._sock = sock
-        self._respond = respond
+        self._responder = responder
         self._traffic = traffic
         self._clock = clock
 
@@ -47,7 +48,7 @@ class UdpListener:
         self._sock.close()
 
     def _drain(self) -> None:
-        receive, send, respond = self._sock.recvfrom, self._sock.sendto, self._respond
+        receive, send, respond = self._sock.recvfrom, self._sock.sendto, self._responder.respond
         limiter, see = self._limiter, self._see
         buckets = limiter.buckets if limiter is not None else {}
         began = self._clock()

@@ -104,7 +104,7 @@ class Worker:
             for address in self._spec.listen:
                 datagrams = listening_socket(address, socket.SOCK_DGRAM)
                 kind = BatchedUdpListener if mmsg_available() else UdpListener
-                udp = kind(datagrams, respond, self.traffic, self._clock, self._limiter, see)
+                udp = kind(datagrams, self.responder, self.traffic, self._clock, self._limiter, see)
                 udp.open(loop)
                 opened.callback(udp.close)
                 stream = listening_socket(address, socket.SOCK_STREAM)

@@ -44,7 +44,7 @@ async def listening(
     seen: list[tuple[str, int]] = []
     listener = kind(
         listening_socket(address, socket.SOCK_DGRAM),
-        SERVER.respond,
+        SERVER,
         traffic,
         time.monotonic,
         limiter,

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isthmus_dns.answer import Responder
-from isthmus_dns.intake import apply_services
+from isthmus_dns.intake import apply_header, apply_services, mark
 from isthmus_sync.proto import isthmus_pb2 as pb
-from unit.nameserver.builders import SERIAL, headless, host, question, resources, responder, service
+from unit.nameserver.builders import SERIAL, header, headless, host, question, resources, responder, service
 
 ORIGIN = dns.name.from_text("clusterset.local.")
 TYPES = ("A", "AAAA", "SRV", "SOA", "TXT")
@@ -141,6 +141,36 @@ def test_a_zone_after_any_changes_is_the_zone_built_at_once(states: list[list[pb
     assert server.zone.names == fresh.names
 
 
+@settings(max_examples=10, deadline=None)
+@given(
+    st.lists(st.lists(services, max_size=3, unique_by=lambda one: (one.namespace, one.name)), min_size=2, max_size=5),
+    st.lists(st.integers(0, 3), min_size=5, max_size=5),
+)
+def test_no_answer_outlives_the_change_that_ended_it(states: list[list[pb.ZoneService]], hows: list[int]) -> None:
+    server = responder()
+    names = {name for state in states for name in questions(rendered(state)) if len(name.to_wire() or b"") < 200}
+    packets = [
+        question(str(name), rtype, edns, id=7).to_wire()
+        for name in names
+        for rtype in ("A", "SRV")
+        for edns in (None, 1232)
+    ]
+    before: dict[str, bytes] = {}
+    for serial, (state, how) in enumerate(zip(states, hows, strict=False), SERIAL + 1):
+        for packet in packets * 3:  # seen, remembered, found
+            server.respond(packet)
+        now = resources(state)
+        assert apply_services(server.zone, now, before.keys() - now.keys()) == {}
+        before = now
+        if how & 1:
+            assert apply_header(server.zone, {"zone": header(serial)}) == {}
+        if how & 2:
+            mark(server.zone, True, not server.zone.freshness.stale)
+            server.freshen()
+        for packet in packets:
+            assert server.respond(packet) == server.respond_slowly(packet)
+
+
 SERVER = responder(
     service("shop/web", ["10.1.2.3", "fd00::3"]),
     headless("shop/db", [host(f"10.0.0.{n}", f"db-{n}") for n in range(40)]),
@@ -212,7 +242,7 @@ def test_case_of_letters_changes_nothing_but_the_question(seed: bytes, coins: in
 @given(mutated(), st.booleans(), st.booleans())
 def test_the_fast_way_and_the_slow_way_agree(packet: bytes, tcp: bool, synced: bool) -> None:
     server = SERVER if synced else UNSYNCED
-    for _ in range(2):  # the slow way teaches the fast one
+    for _ in range(4):  # the slow way teaches the fast one, and what came twice is remembered
         assert server.respond(packet, tcp, "192.0.2.1") == server.respond_slowly(packet, tcp, "192.0.2.1")
 
 
@@ -233,5 +263,5 @@ def test_both_ways_agree_on_every_type_and_size(name: str, rtype: int, size: int
         ).to_wire()
         end = query.index(b"\0", 12)
         packet = query[: end + 1] + kind.to_bytes(2, "big") + query[end + 3 :]
-        for _ in range(2):
+        for _ in range(4):
             assert SERVER.respond(packet, tcp, "192.0.2.1") == SERVER.respond_slowly(packet, tcp, "192.0.2.1")
