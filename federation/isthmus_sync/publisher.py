@@ -48,7 +48,12 @@ class PublisherStream:
         self._round += 1
         for stream in self._types.values():
             stream.absorb(self._round)
-        return [payload for type_url in self._sequence if (payload := self._take(type_url)) is not None]
+        # One by one: what is sent of one type may be due to be repeated of the next.
+        return [
+            payload
+            for type_url in self._sequence
+            if self._types[type_url].pending and (payload := self._take(type_url)) is not None
+        ]
 
     def _take(self, type_url: str) -> bytes | None:
         stream = self._types[type_url]

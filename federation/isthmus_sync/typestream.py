@@ -242,6 +242,11 @@ class TypeStream:
             min((suspects.since for suspects in self._suspects), default=NEVER),
         )
 
+    @property
+    def pending(self) -> bool:
+        """Whether there is anything to send, now or once the peer has answered."""
+        return bool(self._due or self._gone or self._suspects or self._greet)
+
     def take(self, nonce: str, additions_before: float, removals_before: float, current: int) -> bytes | None:
         """The next response, of changes older than the given rounds, or None. At most one is in flight."""
         if self._in_flight is not None or not self._started or not self._cache.synced:
