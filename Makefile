@@ -3,6 +3,7 @@ PYTHON ?= python3
 MAKEFLAGS += --no-print-directory
 export PYTHONUNBUFFERED = 1
 BIN := .venv/bin
+SECONDS ?= 300
 .DEFAULT_GOAL := help
 .SILENT:
 
@@ -36,15 +37,15 @@ bench: env ## measure and refresh docs/benchmarks.md; ONLY=name measures one
 	$(BIN)/python tools/bench.py $(ONLY)
 
 .PHONY: fuzz
-fuzz: env ## property tests with 5,000 examples each
-	ISTHMUS_FUZZ=1 $(BIN)/python -m pytest tests/property -q
+fuzz: env ## look for bytes that break a rule; SECONDS=300, ONLY=datagram,feed, KEEP=1 keeps the new corpus
+	$(BIN)/python tools/fuzz.py --seconds $(SECONDS) $(if $(ONLY),--only $(ONLY)) $(if $(KEEP),--keep)
 
 .PHONY: reference
 reference: env ## write docs/reference.md anew from the code
 	$(BIN)/python -m isthmus_cli.reference docs/reference.md
 
 .PHONY: lock
-lock: env ## resolve the dependencies anew: requirements.txt and requirements-dev.txt, with hashes
+lock: env ## resolve the dependencies anew: requirements*.txt, with hashes
 	$(BIN)/python tools/lock.py
 
 .PHONY: clean

@@ -1,4 +1,4 @@
-"""Resolve the dependencies of pyproject.toml and write the two lock files: with hashes, without index addresses."""
+"""Resolve the dependencies of pyproject.toml and write the lock files: with hashes, without index addresses."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ OPTIONS = (
 )
 
 
-def compile_lock(output: str, *options: str) -> None:
+def compile_lock(output: str, *options: str, source: str = "pyproject.toml") -> None:
     command = [
         sys.executable,
         "-m",
@@ -27,7 +27,7 @@ def compile_lock(output: str, *options: str) -> None:
         *OPTIONS,
         *options,
         f"--output-file={output}",
-        "pyproject.toml",
+        source,
     ]
     print(f"lock: {output}", file=sys.stderr)
     subprocess.run(command, cwd=ROOT, check=True, env={**os.environ, "CUSTOM_COMPILE_COMMAND": "make lock"})
@@ -37,6 +37,7 @@ def main() -> None:
     upgrade = ("--upgrade",) if "--upgrade" in sys.argv[1:] else ()
     compile_lock("requirements.txt", *upgrade)
     compile_lock("requirements-dev.txt", "--extra=dev", "--constraint=requirements.txt", *upgrade)
+    compile_lock("requirements-fuzz.txt", *upgrade, source="requirements-fuzz.in")
 
 
 if __name__ == "__main__":

@@ -58,7 +58,9 @@ def test_no_file_holds(what: str, pattern: str) -> None:
     assert not found, f"{what}: {found}"
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt", "tools/go/requirements.txt"])
+@pytest.mark.parametrize(
+    "name", ["requirements.txt", "requirements-dev.txt", "requirements-fuzz.txt", "tools/go/requirements.txt"]
+)
 def test_every_locked_package_has_a_version_and_hashes(name: str) -> None:
     text = (ROOT / name).read_text()
     entries = re.split(r"(?m)^(?=[A-Za-z0-9])", re.sub(r"(?m)^\s*#.*\n", "", text))[1:]
