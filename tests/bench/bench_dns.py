@@ -1,6 +1,6 @@
 """How our DNS worker stands beside BIND, CoreDNS and Knot, and how fast a change becomes an answer.
 
-ISTHMUS_BENCH_ROWS=qps,p99 measures only these parts (tests/bench/README.md lists them).
+ISTHMUS_BENCH_ROWS=qps,p99 measures only these parts (README.md lists them).
 """
 
 import asyncio
@@ -13,17 +13,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from support.bench import Row
-from support.dns_peers import content, throughput
+from support.dns_peers import changes, content, dnsperf, latency, size, throughput, workers
 from support.dns_peers.ours import worker
 from support.dns_peers.peers import PEERS, floor, peer, program
 from support.dns_peers.probe import different
-from support.dns_peers.running import Running
+from support.dns_peers.running import LOAD_CORE, Running
 from unit.nameserver.builders import Feed, responder
 
 NAME = "dns"
 ROOT = Path(__file__).resolve().parents[2]
 FLOOR = "bare loop"
-PARTS = ("qps",)
+PARTS = ("qps", "dnsperf", "p99", "change", "churn", "workers", "large")
+TOGETHER = {"qps", "dnsperf", "p99", "change", "churn"}
+COMPARED = 300
 
 
 def chosen() -> tuple[str, ...]:
@@ -34,37 +36,65 @@ def chosen() -> tuple[str, ...]:
 
 
 @asynccontextmanager
-async def everybody(folder: Path, feed: Feed) -> AsyncIterator[Sequence[Running]]:
+async def everybody(folder: Path, feed: Feed, queries: Sequence[bytes]) -> AsyncIterator[dict[str, Running]]:
     """Ours, the bare loop, and every peer that is there; all of them say the same."""
-    services, queries = content.services(), content.mix()
+    services = content.services()
     zone = content.write_zone(folder / "zone", services)
     pairs = folder / "floor"
     answers = responder(*services)
     pairs.write_text("".join(f"{query.hex()} {(answers.respond(query) or b'').hex()}\n" for query in queries))
     async with AsyncExitStack() as stack:
-        servers = [await stack.enter_async_context(worker(feed))]
-        servers += [
-            await stack.enter_async_context(peer(name, folder / name, zone))
-            for name, (wanted, _, _) in PEERS.items()
-            if program(wanted)
-        ]
-        for other in servers[1:]:
-            if found := await asyncio.to_thread(different, servers[0], other, queries[:200]):
-                raise RuntimeError(f"{other.name} answers {len(found)} of 200 questions otherwise, first: {found[0]}")
-        servers.append(await stack.enter_async_context(floor(pairs)))
+        ours = await stack.enter_async_context(worker(feed))
+        servers = {ours.name: ours, FLOOR: await stack.enter_async_context(floor(pairs))}
+        for name, (wanted, _, _) in PEERS.items():
+            if not program(wanted):
+                continue
+            servers[name] = await stack.enter_async_context(peer(name, folder / name, zone))
+            if found := await asyncio.to_thread(different, ours, servers[name], queries[:COMPARED]):
+                raise RuntimeError(f"{name} answers {len(found)} of {COMPARED} questions otherwise, first: {found[0]}")
         yield servers
 
 
+async def together(folder: Path, feed: Feed, parts: Sequence[str]) -> list[Row]:
+    """The parts that need the same zone in all servers."""
+    queries = content.mix()
+    mix = content.write_queries(folder / "mix", queries)
+    listed: list[Row] = []
+    async with everybody(folder, feed, queries) as servers:
+        ours = next(iter(servers.values()))
+        if "qps" in parts:
+            listed += throughput.rows(await throughput.measure(list(servers.values()), mix), ours.name, FLOOR)
+        if "dnsperf" in parts and (tool := program("dnsperf")):
+            known = [servers[name] for name in (ours.name, "BIND", "CoreDNS", "Knot") if name in servers]
+            listed += await dnsperf.rows(tool, known, dnsperf.write_names(folder / "names", queries))
+        if "p99" in parts:
+            listed += await latency.rows([servers[name] for name in (ours.name, FLOOR, "BIND") if name in servers], mix)
+        if "change" in parts:
+            listed += await changes.one_by_one(ours, feed, mix)
+        if "churn" in parts:
+            listed += await changes.churn(ours, feed, mix)
+    return listed
+
+
 async def measure(folder: Path, parts: Sequence[str]) -> list[Row]:
-    queries = content.write_queries(folder / "mix", content.mix())
+    # The feed is ours to serve: it must not take its time from the server's core.
+    os.sched_setaffinity(0, {LOAD_CORE})
     feed = Feed(folder / "zone.sock")
     feed.publish(content.services())
-    rows: list[Row] = []
+    listed: list[Row] = []
     async with feed.serving():
-        if "qps" in parts:
-            async with everybody(folder, feed) as servers:
-                rows += throughput.rows(await throughput.measure(servers, queries), servers[0].name, FLOOR)
-    return rows
+        if TOGETHER & set(parts):
+            listed += await together(folder, feed, parts)
+        if "workers" in parts:
+            listed += await workers.rows(feed, content.write_queries(folder / "mix", content.mix()))
+    if "large" in parts:
+        listed += await size.rows(folder)
+    return [*listed, *absent()]
+
+
+def absent() -> list[Row]:
+    """What was not compared with, and why, so that a table of fewer rows explains itself."""
+    return [Row.noted(f"{name} was not there to compare with", 0, "") for name in PEERS if not program(PEERS[name][0])]
 
 
 def rows() -> list[Row]:

@@ -17,6 +17,7 @@ import ctypes
 import gc
 import json
 import selectors
+import signal
 import socket
 import struct
 import sys
@@ -26,9 +27,12 @@ from pathlib import Path
 BATCH = 64
 ROOM = 2048
 WARM = 0.3  # seconds of a flood that are not counted
+GRACE = 0.3  # seconds in which the last answers may come
 STALL = 0.1  # seconds without an answer after which what was under way is lost
 HEADER = struct.Struct("=QIxxxxQQQQixxxxIxxxx")  # struct mmsghdr of a 64-bit Linux
 VECTOR = struct.Struct("=QQ")
+CONTROL = 32  # struct cmsghdr with one struct timespec
+TIMESTAMPS = 35  # SO_TIMESTAMPNS; not in the socket module
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -60,21 +64,30 @@ class Queries:
 
 
 class Answers:
-    """Room for a batch of answers."""
+    """Room for a batch of answers, and for the time when the kernel took each in."""
 
     def __init__(self) -> None:
         self.bytes = bytearray(BATCH * ROOM)
         self.vectors = bytearray(BATCH * VECTOR.size)
         self.headers = bytearray(BATCH * HEADER.size)
+        self.controls = bytearray(BATCH * CONTROL)
         for at in range(BATCH):
             VECTOR.pack_into(self.vectors, at * VECTOR.size, where(self.bytes) + at * ROOM, ROOM)
-            vector = where(self.vectors) + at * VECTOR.size
-            HEADER.pack_into(self.headers, at * HEADER.size, 0, 0, vector, 1, 0, 0, 0, 0)
+            vector, control = where(self.vectors) + at * VECTOR.size, where(self.controls) + at * CONTROL
+            HEADER.pack_into(self.headers, at * HEADER.size, 0, 0, vector, 1, control, CONTROL, 0, 0)
         self.pointer = ctypes.c_void_p(where(self.headers))
+        self.words = memoryview(self.headers).cast("Q")
+        self.times = memoryview(self.controls).cast("Q")
 
     def receive(self, descriptor: int) -> int:
         count: int = LIBC.recvmmsg(descriptor, self.pointer, BATCH, socket.MSG_DONTWAIT, None)
         return max(0, count)
+
+    def arrived(self, at: int) -> float:
+        """When answer `at` came to the socket, by the wall clock; room is made for the next one there."""
+        self.words[at * HEADER.size // 8 + 5] = CONTROL  # what the kernel wrote over: msg_controllen
+        word = at * CONTROL // 8
+        return self.times[word + 2] + self.times[word + 3] / 1e9
 
 
 def connected(address: tuple[str, int]) -> socket.socket:
@@ -129,18 +142,26 @@ def flood(address: tuple[str, int], seconds: float, queries: list[bytes], socket
 def pace(
     address: tuple[str, int], seconds: float, queries: list[bytes], rate: float, nap: float, watched: bytes
 ) -> None:
-    """An open loop; an answer's time begins when its query is sent."""
+    """An open loop; an answer's time is from just before its query was sent until the kernel took the answer in.
+
+    So the times are the server's and the kernel's: what stalls this process between two looks is not in them. The loop
+    ends after so many seconds, or when it is asked to (SIGTERM).
+    """
     ready, answers = Queries(queries), Answers()
     sock, watch = connected(address), connected(address)
+    sock.setsockopt(socket.SOL_SOCKET, TIMESTAMPS, 1)
     descriptor, memory = sock.fileno(), answers.bytes
     sent_at, times, seen = [0.0] * ready.count, [], []
     sent = at = failed = 0
     shown = b""
-    clock, gap, whole = time.perf_counter, 1 / rate, int(seconds * rate)
+    clock, wall, gap = time.perf_counter, time.time, 1 / rate
     began = clock()
-    while (now := clock()) - began < seconds + 0.3:
-        due = min(int((now - began) * rate), whole) - sent
+    ends = [began + seconds]
+    signal.signal(signal.SIGTERM, lambda *_: ends.append(clock()))
+    while (now := clock()) < (end := ends[-1]) + GRACE:
+        due = int((min(now, end) - began) * rate) - sent
         if due > 0:
+            now = wall()
             done = ready.send(descriptor, at, min(due, BATCH))
             for number in range(at, at + done):
                 sent_at[number] = now
@@ -149,12 +170,11 @@ def pace(
             if watched:
                 watch.send(watched)
         came = answers.receive(descriptor)
-        if came:
-            now = clock()
-            for start in range(0, came * ROOM, ROOM):
-                times.append(now - sent_at[memory[start] << 8 | memory[start + 1]])
-                if memory[start + 3] & 15 not in (0, 3):
-                    failed += 1
+        for number in range(came):
+            start = number * ROOM
+            times.append(answers.arrived(number) - sent_at[memory[start] << 8 | memory[start + 1]])
+            if memory[start + 3] & 15 not in (0, 3):
+                failed += 1
         if watched:
             try:
                 while True:

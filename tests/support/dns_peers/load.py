@@ -2,6 +2,8 @@
 
 import asyncio
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -12,6 +14,8 @@ SCRIPT = Path(__file__).resolve().parents[2] / "bench" / "dns_load.py"
 SOCKETS = 4
 WINDOW = 128
 """Queries under way: dnsperf's usual hundred, and what fits the smallest receive buffer of the servers."""
+
+LONGEST = 120.0
 
 
 class Flood(msgspec.Struct, frozen=True):
@@ -56,23 +60,47 @@ async def flood(
 
 
 async def pace(
-    server: Running, queries: Path, seconds: float, rate: float, nap: float = 0.0, watch: bytes = b""
+    server: Running, queries: Path, rate: float, seconds: float, nap: float = 0.0, watch: bytes = b""
 ) -> Pace:
     """So many queries a second, whatever comes back; sleeps `nap` seconds when nothing is due (0: spins)."""
-    arguments = (str(seconds), str(queries), str(rate), str(nap), *([watch.hex()] if watch else []))
-    found = msgspec.json.decode(await _run(server, "pace", *arguments), type=Pace)
-    if found.failed:
-        raise Broken(f"{server.name}: {found}")
-    return found
+    async with pacing(server, queries, rate, nap, watch) as found:
+        await asyncio.sleep(seconds)
+    return found.result()
+
+
+@asynccontextmanager
+async def pacing(
+    server: Running, queries: Path, rate: float, nap: float, watch: bytes = b""
+) -> AsyncIterator[asyncio.Future[Pace]]:
+    """So many queries a second while the block runs; what they found is there after it."""
+    found = asyncio.get_running_loop().create_future()
+    arguments = (str(LONGEST), str(queries), str(rate), str(nap), *([watch.hex()] if watch else []))
+    async with _started(server, "pace", *arguments) as process:
+        yield found
+        process.terminate()
+        run = msgspec.json.decode(await _printed(server, process), type=Pace)
+        if run.failed:
+            raise Broken(f"{server.name}: {msgspec.structs.replace(run, seen=[])}")
+        found.set_result(run)
 
 
 async def _run(server: Running, mode: str, *arguments: str) -> bytes:
+    async with _started(server, mode, *arguments) as process:
+        return await _printed(server, process)
+
+
+@asynccontextmanager
+async def _started(server: Running, mode: str, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
     command = (sys.executable, str(SCRIPT), mode, server.host, str(server.port), *arguments)
     process = await start(LOAD_CORE, *command, stdout=asyncio.subprocess.PIPE, stderr=None)
     try:
-        output, _ = await process.communicate()
+        yield process
     finally:
         await end(process)
+
+
+async def _printed(server: Running, process: asyncio.subprocess.Process) -> bytes:
+    output, _ = await process.communicate()
     if process.returncode != 0:
         raise Broken(f"{server.name}: the load ended with {process.returncode}")
     return output

@@ -1,9 +1,11 @@
 """Run our own worker for the bench, as `isthmus dns` starts it, with a feed of its own."""
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from tempfile import TemporaryFile
 
 import msgspec
 
@@ -19,9 +21,9 @@ START = 60.0
 
 
 @asynccontextmanager
-async def worker(feed: Feed, address: Address | None = None, core: int = SERVER_CORE) -> AsyncIterator[Running]:
-    """One worker with everything on that is on by default; another one at the same address shares its queries."""
-    (address,) = (address,) if address else claim_addresses([Address(HOST, 0)])
+async def worker(feed: Feed, beside: Running | None = None, core: int = SERVER_CORE) -> AsyncIterator[Running]:
+    """One worker with everything on that is on by default; `beside` another one it shares that one's address."""
+    address = Address(beside.host, beside.port) if beside else claim_addresses([Address(HOST, 0)])[0]
     spec = WorkerSpec(
         feed=str(feed.path),
         listen=(address,),
@@ -30,16 +32,20 @@ async def worker(feed: Feed, address: Address | None = None, core: int = SERVER_
         cookie_secret=bytes(16),
         rate_limit=1000,
         log_level="error",
+        late=beside is not None,
     )
-    pipe, null = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
     command = (sys.executable, "-m", "isthmus_dns.worker")
-    process = await start(core, *command, stdin=pipe, stdout=null, stderr=None)
-    assert process.stdin is not None
-    try:
-        process.stdin.write(msgspec.json.encode(spec) + b"\n")
-        running = Running("isthmus", address.host, address.port, process.pid)
-        await until_answer(running, START, lambda: process.returncode is None)
-        yield running
-    finally:
-        process.stdin.close()  # a worker ends when nobody holds its input any more
-        await process.wait()
+    with TemporaryFile() as reports:
+        process = await start(core, *command, stdin=asyncio.subprocess.PIPE, stdout=reports, stderr=None)
+        assert process.stdin is not None
+        try:
+            process.stdin.write(msgspec.json.encode(spec) + b"\n")
+            running = Running("isthmus", address.host, address.port, process.pid)
+            await until_answer(running, START, lambda: process.returncode is None)
+            # The one beside it may have answered: a late one reports when it listens.
+            while beside and b'"synced":true' not in os.pread(reports.fileno(), 65536, 0):
+                await asyncio.sleep(0.05)
+            yield running
+        finally:
+            process.stdin.close()  # a worker ends when nobody holds its input any more
+            await process.wait()
