@@ -18,9 +18,24 @@ def new_federation(tmp_path: Path) -> Iterator[Callable[..., Federation]]:
 
 @pytest.fixture(scope="module")
 def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
-    """West, its neighbour in the same region, and east at another provider; each offers shop/echo with one backend."""
+    """West, its neighbour in the same region, and east at another provider; each offers shop/echo with one backend.
+
+    All are in one network, and west's DNS server answers for a domain of its own too, with two workers.
+    """
     places = {"west": "aws/eu-west-1/a", "neighbour": "aws/eu-west-1/b", "east": "gcp/europe-west1/b"}
-    with Federation(tmp_path_factory.mktemp("three"), **places) as federation:
+    federation = Federation(tmp_path_factory.mktemp("three"), **places)
+    for member in federation.members.values():
+        member.network = "lan"
+    secret = tmp_path_factory.mktemp("secret") / "cookie"
+    secret.write_text("00112233445566778899aabbccddeeff\n")
+    where = federation["west"].net.address(53)
+    federation["west"].dns_words = (
+        *("--zone", "clusterset.local", "--zone", f"fed.example.com=ns1.fed.example.com@{where},ns2.example.net"),
+        *("--contact", "dns.team@example.com", "--server-id", "west-1", "--cookie-secret-file", str(secret)),
+        *("--workers", "2", "--web-listen", f"{where}:9153"),
+        *("--subnet-resolver", "127.0.0.0/8", "--subnet-locality", "10.2.0.0/16=gcp/europe-west1/b"),
+    )
+    with federation:
         for member in federation.members.values():
             member.start_backend()
             member.offer()

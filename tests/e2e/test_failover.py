@@ -4,13 +4,18 @@ import asyncio
 import signal
 import time
 
+import dns.edns
+import dns.message
+import dns.query
 import pytest
 
-from support.federation import Federation
+from support.federation import DNS_PORT, Federation, Member
 from support.traffic import HttpLoad, LineLoad, answered_by, loading, serves
+from support.waiting import wait_until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 RATE = 200
+NEAR = "near.shop.svc"
 
 
 def http(federation: Federation, cluster: str = "west") -> HttpLoad:
@@ -116,3 +121,84 @@ async def test_a_drained_cluster_gets_no_new_requests(three: Federation) -> None
         three.cli("cluster", "undrain", "neighbour")
         await serves(load, "neighbour")
     assert load.lost == []
+
+
+# -- DNS, for clients that do not pass through a gateway
+
+
+def ask(member: Member, name: str, kind: str = "A", client: str = "", tcp: bool = False) -> dns.message.Message:
+    options: list[dns.edns.Option] = [dns.edns.ECSOption(client, 24)] if client else []
+    query = dns.message.make_query(name, kind, options=options)
+    send = dns.query.tcp if tcp else dns.query.udp
+    return send(query, member.net.address(53), timeout=2, port=DNS_PORT)
+
+
+def answer(member: Member, client: str = "") -> list[str]:
+    """The clusters whose endpoints shop/near is answered with, in order; the VIP as it is."""
+    owners = {other.net.address(10): other.name for other in member.federation.members.values()}
+    found = ask(member, f"{NEAR}.clusterset.local", client=client).answer
+    return [owners.get(rdata.to_text(), rdata.to_text()) for rrset in found for rdata in rrset]
+
+
+def reasons(member: Member) -> list[tuple[str, str]]:
+    """Clusters in the order of failover, and by which way the answer leads to each."""
+    found = ask(member, f"_why.{NEAR}.clusterset.local", "TXT").answer
+    told = [dict(text.decode().split("=", 1) for text in rdata.strings) for rrset in found for rdata in rrset]
+    return [(why["cluster"], why["via"]) for why in told if "cluster" in why]
+
+
+@pytest.fixture
+def near(three: Federation) -> Federation:
+    """Every cluster offers shop/near, which is answered with endpoints."""
+    for member in three.members.values():
+        member.offer("near", dns="endpoints")
+    wait_until(lambda: answer(three["west"]) == ["west"], within=20, every=0.02)
+    wait_until(lambda: [name for name, _ in reasons(three["west"])] == ["west", "neighbour", "east"], within=20)
+    return three
+
+
+def test_a_dns_answer_moves_to_the_next_cluster_when_the_nearest_endpoint_dies_and_back(near: Federation) -> None:
+    west = near["west"]
+    assert reasons(west) == [("west", "endpoints"), ("neighbour", "none"), ("east", "none")]
+    west.processes["backend-10-8080"].kill()
+    # Two health checks, 100 ms apart, notice it.
+    wait_until(lambda: answer(west) == ["neighbour"], within=5, every=0.01)
+    assert reasons(west)[:2] == [("west", "none"), ("neighbour", "endpoints")]
+    near["neighbour"].processes["backend-10-8080"].kill()
+    wait_until(lambda: answer(west) == ["east"], within=5, every=0.01)
+    assert reasons(west) == [("west", "none"), ("east", "endpoints")]
+
+    west.processes["backend-10-8080"].start()
+    wait_until(lambda: answer(west) == ["west"], within=10, every=0.02)
+
+
+def test_a_dns_answer_leaves_a_drained_cluster_and_a_killed_one(near: Federation) -> None:
+    west = near["west"]
+    west.processes["backend-10-8080"].kill()
+    near.cli("cluster", "drain", "neighbour")
+    wait_until(lambda: answer(west) == ["east"], within=5, every=0.01)
+    near["east"].kill()
+    # Nobody is left whose addresses are known: the VIP never fails to be an answer.
+    wait_until(lambda: answer(west)[0].startswith(f"{west.net.prefix}."), within=10, every=0.02)
+    near.cli("cluster", "undrain", "neighbour")
+    wait_until(lambda: answer(west) == ["neighbour"], within=5, every=0.01)
+
+
+def test_the_client_of_a_named_resolver_is_sent_to_what_is_near_to_it(near: Federation) -> None:
+    west = near["west"]
+    assert answer(west, "10.2.3.0") == ["east"]
+    (subnet,) = [o for o in ask(west, f"{NEAR}.fed.example.com", client="10.2.3.0").options if o.otype == 8]
+    assert isinstance(subnet, dns.edns.ECSOption) and (subnet.srclen, subnet.scopelen) == (24, 16)
+    assert answer(west, "10.9.9.0") == ["west"]
+
+
+def test_a_parent_can_delegate_an_own_domain_to_us(near: Federation) -> None:
+    west, own = near["west"], "fed.example.com"
+    for tcp in (False, True):
+        response = ask(west, own, "NS", tcp=tcp)
+        assert [rdata.to_text() for rdata in response.answer[0]] == [f"ns1.{own}.", "ns2.example.net."]
+        assert [rrset.to_text() for rrset in response.additional] == [f"ns1.{own}. 5 IN A {west.net.address(53)}"]
+    (soa,) = ask(west, own, "SOA").answer[0]
+    assert soa.to_text().startswith(f"ns1.{own}. dns\\.team.example.com. ")
+    (srv,) = ask(west, f"_http._tcp.{NEAR}.{own}", "SRV").answer[0]
+    assert srv.to_text().startswith("0 100 8080 127-") and srv.to_text().endswith(f".{NEAR}.{own}.")
