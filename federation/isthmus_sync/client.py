@@ -12,7 +12,8 @@ import grpc.aio
 from isthmus_core.errors import InvalidInput, Unavailable
 from isthmus_kit.backoff import Backoff
 from isthmus_sync.reasons import reason_of
-from isthmus_sync.streams import ACCEPTED, Publishing, Subscribing, Wire, publish_on, subscribe_on
+from isthmus_sync.streams import Publishing, publish_on
+from isthmus_sync.subscribing import ACCEPTED, Subscribing, Wire, subscribe_on
 
 Dial = Callable[[int], grpc.aio.Channel]
 """Makes the channel of an attempt; called with 0, 1, 2, ... so that it can walk over several addresses.

@@ -9,7 +9,8 @@ import grpc.aio
 import msgspec
 
 from isthmus_core.errors import InvalidInput, Refused, Unavailable
-from isthmus_sync.streams import ACCEPTED, Publishing, Subscribing, Wire, publish_on, subscribe_on
+from isthmus_sync.streams import Publishing, publish_on
+from isthmus_sync.subscribing import ACCEPTED, Subscribing, Wire, subscribe_on
 
 IMPORTS_METHOD = "/isthmus.v1.Imports/Delta"
 EXPORTS_METHOD = "/isthmus.v1.Exports/Delta"

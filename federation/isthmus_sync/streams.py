@@ -1,9 +1,8 @@
-"""Move messages between a machine and an open gRPC stream; the same code whoever opened it."""
+"""Publish on an open stream of messages, whatever carries it and whoever opened it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from isthmus_core.errors import InvalidInput, IsthmusError
 from isthmus_kit.tasks import own_tasks
@@ -11,29 +10,8 @@ from isthmus_sync.outcomes import Acked, Nacked, Unserved
 from isthmus_sync.pace import Pace
 from isthmus_sync.publication import Publication
 from isthmus_sync.publisher import PublisherStream
-from isthmus_sync.subscriber import SubscriberStream, Update
-from isthmus_sync.wire import read_request, read_response
-
-ACCEPTED = ("isthmus-accepted", "1")
-"""Initial metadata of a stream that the server accepted; a refused stream has none of its own."""
-
-
-class Wire(Protocol):
-    """An open stream of serialised messages."""
-
-    async def read(self) -> bytes | None:
-        """The peer's next message; None when it will send no more."""
-
-    async def write(self, payload: bytes) -> None:
-        """Send a message; returns when there is room for more."""
-
-
-def _ignore(_: object) -> None:
-    return None
-
-
-def _nothing() -> None:
-    return None
+from isthmus_sync.subscribing import Wire, ignore, nothing
+from isthmus_sync.wire import read_request
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,27 +19,11 @@ class Publishing:
     """What a publishing shell needs: what to publish, and whom to tell how it went. Hooks must not block."""
 
     publication: Publication
-    on_connected: Callable[[], None] = _nothing
-    on_disconnected: Callable[[str], None] = _ignore
-    on_acked: Callable[[Acked], None] = _ignore
-    on_nacked: Callable[[Nacked], None] = _ignore
-    on_unserved: Callable[[Unserved], None] = _ignore
-
-
-Apply = Callable[[Update], Awaitable[Mapping[str, str]]]
-
-
-@dataclass(frozen=True, slots=True)
-class Subscribing:
-    """What a subscribing shell needs: what is known so far, and where updates go.
-
-    `apply` returns the resources it refuses (name -> reason); the update is acknowledged after it returned.
-    """
-
-    stream: SubscriberStream
-    apply: Apply
-    on_connected: Callable[[], None] = _nothing
-    on_disconnected: Callable[[str], None] = _ignore
+    on_connected: Callable[[], None] = nothing
+    on_disconnected: Callable[[str], None] = ignore
+    on_acked: Callable[[Acked], None] = ignore
+    on_nacked: Callable[[Nacked], None] = ignore
+    on_unserved: Callable[[Unserved], None] = ignore
 
 
 async def publish_on(wire: Wire, publishing: Publishing) -> None:
@@ -113,20 +75,6 @@ async def _write_responses(
             await wire.write(payload)
         if responses:
             pace.sent(now())
-
-
-async def subscribe_on(wire: Wire, subscribing: Subscribing) -> None:
-    """Subscribe on an open stream until the peer ends it.
-
-    Raises InvalidInput for a broken peer, and what `apply` raises.
-    """
-    stream = subscribing.stream
-    for request in stream.connect():
-        await wire.write(request.SerializeToString())
-    while (payload := await wire.read()) is not None:
-        update = stream.receive(read_response(payload))
-        refused = await subscribing.apply(update)
-        await wire.write(stream.answer(update, refused).SerializeToString())
 
 
 def first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -9,7 +9,7 @@ import pytest
 from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest
 
 from isthmus_sync import CAPACITY, EXPORTS_METHOD, Publication, Publishing, ResourceCache, publish
-from isthmus_sync.streams import ACCEPTED
+from isthmus_sync.subscribing import ACCEPTED
 
 pytestmark = pytest.mark.anyio
 
