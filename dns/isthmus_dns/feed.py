@@ -3,7 +3,8 @@
 import asyncio
 import gc
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from itertools import islice
 from pathlib import Path
 
 import grpc.aio
@@ -26,7 +27,8 @@ from isthmus_sync import (
 log = logging.getLogger(__name__)
 
 _LONGEST_SOCKET_PATH = 107
-_MANY = 1000
+_MANY = 200
+_BIT = 50
 
 
 class ZoneFollower:
@@ -69,19 +71,34 @@ class ZoneFollower:
 
     async def _apply(self, update: Update) -> Mapping[str, str]:
         changed = {name: change.body for name, change in update.changed.items()}
-        if update.type_url == ZONE_SERVICE:
+        if update.type_url != ZONE_SERVICE:
+            refused = intake.apply_header(self._zone, changed)
+        elif len(changed) < _MANY:
             refused = intake.apply_services(self._zone, changed, update.removed)
         else:
-            refused = intake.apply_header(self._zone, changed)
-        if len(changed) >= _MANY:
-            # The zone has no cycles: without this the collector walks all of it now and then, while clients wait.
-            gc.freeze()
+            refused = await self._apply_many(changed, update.removed)
         if update.last:
             self._whole.add(update.type_url)
         for name, reason in refused.items():
             log.warning("service refused", extra={"service": name, "reason": reason})
         self.refused += len(refused)
         self.tick()
+        return refused
+
+    async def _apply_many(self, changed: Mapping[str, bytes], removed: Collection[str]) -> dict[str, str]:
+        """Take in a large change bit by bit: whoever asks meanwhile is answered, from the old or the new state."""
+        refused: dict[str, str] = {}
+        services = iter(changed.items())
+        # The zone has no cycles: the collector would only walk all of it now and then, while clients wait.
+        gc.disable()
+        try:
+            while bit := dict(islice(services, _BIT)):
+                refused |= intake.apply_services(self._zone, bit, ())
+                await asyncio.sleep(0)
+            intake.apply_services(self._zone, {}, removed)
+        finally:
+            gc.freeze()
+            gc.enable()
         return refused
 
     def _on_connected(self) -> None:
