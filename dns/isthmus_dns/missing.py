@@ -1,6 +1,6 @@
 """Which services are asked for that nobody offers here: the signal by which a gateway could import them when needed."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -16,6 +16,12 @@ class Wanted(msgspec.Struct, frozen=True, order=True):
 
     per_second: float
     service: str
+
+
+def in_vain(asked: Mapping[bytes, float], zone: Zone) -> dict[bytes, float]:
+    """Of the questions asked those for names that do not exist."""
+    names = zone.names
+    return {question: times for question, times in asked.items() if question[:-4] not in names}
 
 
 def wanted(hits: Iterable[Hitter], zone: Zone, count: int = 100) -> list[Wanted]:

@@ -18,6 +18,7 @@ from isthmus_dns.answer import Responder
 from isthmus_dns.apex import ZoneSpec
 from isthmus_dns.cookies import Cookies
 from isthmus_dns.feed import ZoneFollower
+from isthmus_dns.missing import in_vain, wanted
 from isthmus_dns.mmsg import BatchedUdpListener, mmsg_available
 from isthmus_dns.ratelimit import RateLimiter
 from isthmus_dns.sketch import HeavyHitters
@@ -34,6 +35,7 @@ log = logging.getLogger(__name__)
 
 _TICK = 1.0
 _FOLDS = 10
+_WANTED = 200
 _WAIT_FOR_ZONE = 5.0
 
 
@@ -76,6 +78,7 @@ class Worker:
         )
         self.responder = Responder(self.zone, features)
         self._hitters = HeavyHitters()
+        self._missing = HeavyHitters(_WANTED)
         self._limiter = RateLimiter(spec.rate_limit, proven=self.responder.proves_address) if spec.rate_limit else None
         self._dnstap = Dnstap(Path(spec.dnstap), spec.server_id) if spec.dnstap else None
         self._query_log = QueryLog(spec.log_queries) if spec.log_queries else None
@@ -138,12 +141,15 @@ class Worker:
             if self._limiter is not None:
                 self._limiter.tick()
             self._hitters.tick(self._clock())
+            self._missing.tick(self._clock())
             for listener in self._tcp:
                 listener.sweep()
             report(self._report())
             for _ in range(_FOLDS):  # often, so that few questions wait to be counted
                 await asyncio.sleep(_TICK / _FOLDS)
-                self._hitters.add(self.responder.take_asked())
+                asked = self.responder.take_asked()
+                self._hitters.add(asked)
+                self._missing.add(in_vain(asked, self.zone))
 
     def _report(self) -> Report:
         responder, freshness = self.responder, self.zone.freshness
@@ -157,6 +163,7 @@ class Worker:
             serial=self.zone.serial,
             refused=self.follower.refused,
             top=tuple(self._hitters.top()),
+            missing=tuple(wanted(self._missing.top(_WANTED), self.zone)),
             withheld=self._limiter.withheld if self._limiter is not None else 0,
             slipped=self._limiter.slipped if self._limiter is not None else 0,
             untapped=self._dnstap.dropped if self._dnstap is not None else 0,
