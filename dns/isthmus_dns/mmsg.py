@@ -18,6 +18,7 @@ from isthmus_dns.udp import See, UdpListener
 
 _BATCH = 64
 _ROUNDS = 4
+_FEW = 4  # up to so many, working on a whole batch in C does not pay
 _SLOT = 256  # what nearly every query fits in; all slots of a batch are copied at once
 _LONGEST_QUERY = 2048
 _OVERFLOW = _LONGEST_QUERY - _SLOT
@@ -112,10 +113,40 @@ class BatchedUdpListener(UdpListener):
             count = self._receive(descriptor, self._incoming, _BATCH, socket.MSG_DONTWAIT, None)
             if count <= 0:
                 return  # nothing there, or an ICMP error of an earlier answer
-            ready, sent, octets = self._answer(descriptor, count)
+            few = count <= _FEW and self._place_few(count)
+            if few:
+                ready, sent, octets = count, self._send_all(descriptor, 0, count), few
+            else:
+                ready, sent, octets = self._answer(descriptor, count)
             self._traffic.batch("udp", count, sent, ready - sent, octets, self._clock() - began)
             if count < _BATCH:
                 return
+
+    def _place_few(self, count: int) -> int:
+        """Lay out the answers to a handful of plain queries; how long they are, and 0 when one of them is not plain."""
+        if self._see is not None:
+            return 0
+        responder, unlimited, lengths = self._responder, self._unlimited, self._lengths
+        octets = 0
+        packets = []
+        for at in range(count):
+            packet = self._slots[at * _SLOT + 2 : at * _SLOT + lengths[at]].tobytes()
+            answer = responder.remembered.answers.get(packet)
+            if answer is None or (self._limiter is not None and self._client_of(at) not in unlimited):
+                return 0
+            self._answer_bytes[octets : octets + len(answer)] = answer
+            self._answer_places[at] = self._where_answers + octets
+            self._answer_lengths[at] = len(answer)
+            octets += len(answer)
+            packets.append(packet)
+        self._sample(packets)
+        return octets + 2 * count
+
+    def _sample(self, packets: list[bytes]) -> None:
+        if len(self._responder.hits) < _SAMPLE:
+            self._responder.hits += packets
+        else:
+            self._responder.unsampled += len(packets)
 
     def _answer(self, descriptor: int, count: int) -> tuple[int, int, int]:
         """Answer what was received: how many answers there are, how many were sent, how long they are together."""
@@ -126,10 +157,7 @@ class BatchedUdpListener(UdpListener):
         answers: list[bytes | None] = [*map(responder.remembered.answers.get, packets)]
         if None in answers:
             packets = self._look_closer(packets, answers)
-        if len(responder.hits) < _SAMPLE:
-            responder.hits += packets
-        else:
-            responder.unsampled += len(packets)
+        self._sample(packets)
         if self._limiter is not None:
             clients = self._clients_of(count)
             if not self._unlimited.issuperset(clients):
@@ -157,18 +185,18 @@ class BatchedUdpListener(UdpListener):
         """Find the answers that are still None, where there are any; the packets that were remembered."""
         responder = self._responder
         denials = responder.remembered.denials
-        hits = []
-        for at, packet in enumerate(packets):
-            if answers[at] is None:
-                denial = answers[at] = denials.get(packet)
-                if denial is None:
-                    response = responder.respond(self._query(at), False, self._client(self._client_of(at)))
-                    answers[at] = response and response[2:]
-                    continue
-                if denial[1] & 15 == wire.NXDOMAIN:
-                    responder.nxdomain += 1
-            hits.append(packet)
-        return hits
+        anew = []
+        at = -1
+        for _ in range(answers.count(None)):
+            at = answers.index(None, at + 1)
+            denial = answers[at] = denials.get(packets[at])
+            if denial is None:
+                response = responder.respond(self._query(at), False, self._client(self._client_of(at)))
+                answers[at] = response and response[2:]
+                anew.append(at)
+            elif denial[1] & 15 == wire.NXDOMAIN:
+                responder.nxdomain += 1
+        return [packet for at, packet in enumerate(packets) if at not in anew] if anew else packets
 
     def _limit(self, limiter: RateLimiter, clients: Sequence[Client], answers: list[bytes | None]) -> None:
         """Withhold or cut answers to clients that had enough of them."""

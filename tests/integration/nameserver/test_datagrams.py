@@ -6,12 +6,15 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import dns.edns
 import pytest
 
+from isthmus_dns import wire
 from isthmus_dns.addresses import Address, claim_addresses, listening_socket
+from isthmus_dns.answer import Responder
 from isthmus_dns.mmsg import BatchedUdpListener, mmsg_available
 from isthmus_dns.ratelimit import RateLimiter
-from isthmus_dns.traffic import Traffic
+from isthmus_dns.traffic import Traffic, rcode_counts
 from isthmus_dns.udp import UdpListener
 from support.waiting import eventually
 from unit.nameserver.builders import headless, host, question, responder, service
@@ -37,18 +40,22 @@ SERVER = responder(service("shop/web"), headless("shop/db", [host(f"10.0.0.{n}",
 
 @asynccontextmanager
 async def listening(
-    kind: type[UdpListener], ip: str = "127.53.1.9", limiter: RateLimiter | None = None
+    kind: type[UdpListener],
+    ip: str = "127.53.1.9",
+    limiter: RateLimiter | None = None,
+    server: Responder = SERVER,
+    watched: bool = True,
 ) -> AsyncIterator[tuple[Address, Traffic, list[tuple[str, int]]]]:
     (address,) = claim_addresses([Address(ip, 0)])
     traffic = Traffic()
     seen: list[tuple[str, int]] = []
     listener = kind(
         listening_socket(address, socket.SOCK_DGRAM),
-        SERVER,
+        server,
         traffic,
         time.monotonic,
         limiter,
-        lambda packet, response, client, port, tcp: seen.append((client, port)),
+        (lambda packet, response, client, port, tcp: seen.append((client, port))) if watched else None,
     )
     listener.open(asyncio.get_running_loop())
     try:
@@ -93,6 +100,47 @@ async def test_many_clients_at_once_get_each_their_own_answers(kind: type[UdpLis
         assert set(seen) == {client.getsockname() for client in clients}
         for client in clients:
             client.close()
+
+
+async def test_queries_that_come_again_are_answered_as_before(kind: type[UdpListener]) -> None:
+    padding = dns.edns.GenericOption(dns.edns.OptionType.PADDING, bytes(400))
+    forms = [
+        question("web.shop.svc.clusterset.local").to_wire(),
+        question("WEB.shop.svc.clusterset.local", "A", 1232).to_wire(),
+        question("nope.clusterset.local", "A", 1232).to_wire(),
+        question("db.shop.svc.clusterset.local", "A", 1232).to_wire(),
+        question("web.shop.svc.clusterset.local", "MX").to_wire(),
+        question("web.shop.svc.clusterset.local", "A", 1232, options=[padding]).to_wire(),
+        b"\0\1\x80\0",  # gets no answer
+        question("web.shop.svc.clusterset.local", "AXFR").to_wire(),
+    ]
+    assert max(map(len, forms)) > 400
+    zone = service("shop/web"), headless("shop/db", [host(f"10.0.0.{n}") for n in range(9)])
+    server, model = responder(*zone), responder(*zone)
+    limiter = RateLimiter(rate=1)  # private clients have none
+    async with listening(kind, limiter=limiter, server=server, watched=False) as (address, traffic, _):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.bind((HOSTS[0], 0))
+            client.settimeout(5)
+            number = 0
+            for size in (1, 2, 5, 3, 100, 64, 1, 200, 4):  # single queries, a few, whole batches
+                expected = set()
+                for _ in range(size):
+                    packet = number.to_bytes(2, "big") + forms[number % len(forms)][2:]
+                    number += 1
+                    client.sendto(packet, (address.host, address.port))
+                    if (answer := model.respond_slowly(packet, False, HOSTS[0])) is not None:
+                        expected.add(answer)
+                received = {await asyncio.to_thread(client.recv, 4096) for _ in expected}
+                assert received == expected
+        await eventually(lambda: traffic.udp.requests == number)
+        assert rcode_counts(traffic, server.nxdomain, server.outcomes) == {
+            wire.RCODES[code]: times for code, times in model.outcomes.items()
+        }
+        assert traffic.udp.responses == sum(model.outcomes.values())
+        assert sum(server.take_asked().values()) == model.outcomes[wire.NOERROR] + model.outcomes[wire.NXDOMAIN]
+        assert server.remembered.answers
+        assert server.remembered.denials
 
 
 async def test_ipv6_clients_are_answered(kind: type[UdpListener]) -> None:
