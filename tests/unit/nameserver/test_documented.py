@@ -13,7 +13,7 @@ from isthmus_dns.answer import Responder
 from isthmus_dns.intake import apply_header, mark
 from isthmus_dns.unusual import Features
 from isthmus_sync.proto import isthmus_pb2 as pb
-from unit.nameserver.builders import HTTP, METRICS, header, headless, host, question, responder, service
+from unit.nameserver.builders import HTTP, METRICS, header, headless, host, near, question, responder, service
 
 PAGE = Path(__file__).parents[3] / "docs" / "dns.md"
 NOW = 1_700_000_000
@@ -31,6 +31,32 @@ def rows() -> list[tuple[str, str, str, tuple[str, ...]]]:
     return found
 
 
+def near_service() -> pb.ZoneService:
+    found = near(
+        "shop/near",
+        [
+            near_host("10.9.1.1", "west", 0, 8080),
+            near_host("10.9.1.2", "west", 0, 8081),
+            near_host("10.9.2.1", "east", 1, 8080),
+            near_host("fd00::91", "east", 1),
+        ],
+    )
+    for tier, (cluster, rule) in enumerate((("west", "same zone"), ("east", "same region"))):
+        found.provenance.add(cluster=cluster, rule=rule, tier=tier, observed_at_ms=(NOW - 3) * 1000)
+    return found
+
+
+def near_host(address: str, cluster: str, tier: int, port: int = 0) -> pb.ZoneHost:
+    ports = [pb.ServicePort(name="http", port=port)] if port else []
+    return pb.ZoneHost(address=address, cluster=cluster, tier=tier, ports=ports)
+
+
+def lost_service() -> pb.ZoneService:
+    found = near("shop/lost", [], ["10.1.2.4"])
+    found.provenance.add(rule="no cluster can serve it now")
+    return found
+
+
 def server() -> Responder:
     east = pb.Provenance(cluster="east", rule="same region", observed_at_ms=(NOW - 3) * 1000)
     found = responder(
@@ -45,6 +71,8 @@ def server() -> Responder:
             ],
         ),
         headless("shop/queue", []),
+        near_service(),
+        lost_service(),
         features=Features(server_id="dns-7"),
     )
     apply_header(found.zone, {"zone": header(confirmed=True)})
