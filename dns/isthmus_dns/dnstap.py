@@ -2,7 +2,7 @@
 
 import ipaddress
 import struct
-from collections.abc import Iterator
+from functools import lru_cache
 
 CONTENT_TYPE = b"protobuf:dnstap.Dnstap"
 
@@ -11,9 +11,11 @@ _FIELD_CONTENT_TYPE = 1
 
 AUTH_QUERY = 1
 AUTH_RESPONSE = 2
-_MESSAGE = 1
 _INET, _INET6 = 1, 2
 _UDP, _TCP = 1, 2
+
+_LENGTH = struct.Struct("!I").pack
+_FIXED = struct.Struct("<I").pack
 
 
 def control_frame(kind: int) -> bytes:
@@ -41,38 +43,54 @@ def data_frame(
     kind: int, identity: bytes, packet: bytes, client: str, client_port: int, tcp: bool, at_ns: int
 ) -> bytes:
     """One query or response; `at_ns` is Unix time in nanoseconds."""
-    address = ipaddress.ip_address(client.partition("%")[0])
     seconds, nanoseconds = divmod(at_ns, 1_000_000_000)
-    if kind == AUTH_QUERY:
-        when = _number(8, seconds) + _fixed(9, nanoseconds) + _octets(10, packet)
-    else:
-        when = _number(12, seconds) + _fixed(13, nanoseconds) + _octets(14, packet)
-    message = (
-        _number(1, kind)
-        + _number(2, _INET if address.version == 4 else _INET6)
-        + _number(3, _TCP if tcp else _UDP)
-        + _octets(4, address.packed)
-        + _number(6, client_port)
-        + when
+    query = kind == AUTH_QUERY
+    message = b"".join(
+        (
+            _client(kind, client, tcp),
+            b"\x30",  # field 6, a number
+            _varint(client_port),
+            _second(8 if query else 12, seconds),
+            b"\x4d" if query else b"\x6d",  # field 9 or 13, four bytes
+            _FIXED(nanoseconds),
+            b"\x52" if query else b"\x72",  # field 10 or 14, octets
+            _varint(len(packet)),
+            packet,
+        )
     )
-    body = _octets(1, identity) + _octets(2, b"isthmus") + _octets(14, message) + _number(15, _MESSAGE)
-    return struct.pack("!I", len(body)) + body
+    head, length = _identity(identity), _varint(len(message))
+    # Field 14, octets, is the message; field 15, a number, says that it is one.
+    return b"".join((_LENGTH(len(head) + 3 + len(length) + len(message)), head, b"\x72", length, message, b"\x78\x01"))
+
+
+@lru_cache(8)
+def _identity(identity: bytes) -> bytes:
+    return _octets(1, identity) + _octets(2, b"isthmus")
+
+
+@lru_cache(8)
+def _second(field: int, seconds: int) -> bytes:
+    return _number(field, seconds)
+
+
+@lru_cache(8192)
+def _client(kind: int, client: str, tcp: bool) -> bytes:
+    address = ipaddress.ip_address(client.partition("%")[0])
+    family = _INET if address.version == 4 else _INET6
+    return _number(1, kind) + _number(2, family) + _number(3, _TCP if tcp else _UDP) + _octets(4, address.packed)
 
 
 def _number(field: int, value: int) -> bytes:
-    return bytes((*_varint(field << 3), *_varint(value)))
-
-
-def _fixed(field: int, value: int) -> bytes:
-    return bytes(_varint(field << 3 | 5)) + struct.pack("<I", value)
+    return _varint(field << 3) + _varint(value)
 
 
 def _octets(field: int, value: bytes) -> bytes:
-    return bytes((*_varint(field << 3 | 2), *_varint(len(value)))) + value
+    return _varint(field << 3 | 2) + _varint(len(value)) + value
 
 
-def _varint(value: int) -> Iterator[int]:
-    while value > 127:
-        yield value & 127 | 128
-        value >>= 7
-    yield value
+def _varint(value: int) -> bytes:
+    if value < 128:
+        return bytes((value,))
+    if value < 16384:
+        return bytes((value & 127 | 128, value >> 7))
+    return bytes((value & 127 | 128,)) + _varint(value >> 7)
