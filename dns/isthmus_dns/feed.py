@@ -1,28 +1,26 @@
-"""Follow the zone feed of the gateway's agent into one worker's zone, and say how fresh the zone is."""
+"""Take the zone feed into one worker's zone, and say how fresh the zone is."""
 
 import asyncio
 import gc
 import logging
+import socket
 from collections.abc import Callable, Collection, Mapping
 from itertools import islice
 from pathlib import Path
 
-import grpc.aio
-
 from isthmus_core.errors import InvalidInput
 from isthmus_dns import intake
 from isthmus_dns.answer import Responder
+from isthmus_dns.frames import FramedWire, Standing
 from isthmus_sync import (
     WILDCARD,
     ZONE_HEADER,
-    ZONE_METHOD,
     ZONE_SERVICE,
     SubscriberStream,
     Subscribing,
     Update,
-    open_channel,
-    subscribe,
 )
+from isthmus_sync.subscribing import subscribe_on
 
 log = logging.getLogger(__name__)
 
@@ -34,27 +32,33 @@ _BIT = 50
 class ZoneFollower:
     """Applies the feed to the zone of `responder`; `tick` is called once a second and looks at the clock."""
 
-    def __init__(self, responder: Responder, path: Path, stale_after: float, clock: Callable[[], float]) -> None:
+    def __init__(self, responder: Responder, stale_after: float, clock: Callable[[], float]) -> None:
         self.connected = False
         self.known = asyncio.Event()
         """Set once the zone is fully known."""
         self.refused = 0
         self._responder = responder
         self._zone = responder.zone
-        self._path = path
         self._stale_after = stale_after
         self._clock = clock
         self._lost_at = clock()
         self._whole: set[str] = set()
 
-    async def follow(self) -> None:
-        """Subscribe and stay subscribed until cancelled."""
-
-        def dial(_: int) -> grpc.aio.Channel:
-            return open_channel(f"unix:{self._path}")
-
+    def subscribing(self) -> Subscribing:
+        """What a shell needs that brings the feed."""
         stream = SubscriberStream({ZONE_HEADER: {WILDCARD}, ZONE_SERVICE: {WILDCARD}})
-        await subscribe(dial, ZONE_METHOD, Subscribing(stream, self._apply, self._on_connected, self._on_disconnected))
+        return Subscribing(stream, self._apply, self._on_connected, self._on_disconnected)
+
+    async def follow_relay(self, sock: socket.socket) -> None:
+        """Follow the supervisor at the other end of `sock`, which follows the agent; returns when it has ended."""
+        wire = await FramedWire.over(sock, self._on_standing)
+        try:
+            await subscribe_on(wire, self.subscribing())
+        except ConnectionError:
+            pass  # it ended while it was written to
+        finally:
+            wire.close()
+        self._on_standing(Standing(connected=False))
 
     def tick(self) -> None:
         """Mark the zone as stale once the feed has been gone for too long."""
@@ -108,10 +112,17 @@ class ZoneFollower:
 
     def _on_disconnected(self, reason: str) -> None:
         if self.connected:
-            self._lost_at = self._clock()
-            self._zone.feed_lost_at = self._responder.now
-            log.warning("zone feed lost", extra={"reason": reason, "feed": str(self._path)})
+            self._on_standing(Standing(connected=False))
+            log.warning("zone feed lost", extra={"reason": reason})
+
+    def _on_standing(self, standing: Standing) -> None:
+        if standing.connected:
+            self._on_connected()
+            return
         self.connected = False
+        self._lost_at = self._clock() - standing.away
+        self._zone.feed_lost_at = self._responder.now - int(standing.away)
+        self.tick()
 
 
 def check_feed_path(path: Path) -> None:

@@ -48,6 +48,15 @@ def apply_header(zone: Zone, changed: Mapping[str, bytes]) -> dict[str, str]:
     return refused
 
 
+def with_serial(body: bytes, serial: int) -> bytes:
+    """A header that says this serial."""
+    header = pb.ZoneHeader.FromString(body)
+    if header.serial == serial:
+        return body
+    header.serial = serial
+    return header.SerializeToString(deterministic=True)
+
+
 def mark(zone: Zone, synced: bool, feed_lost: bool) -> bool:
     """Say how fresh the zone is; True when that changed. A zone that was synced once stays so (DESIGN section 9)."""
     known = synced or zone.freshness.synced

@@ -3,15 +3,20 @@
 import asyncio
 import logging
 import os
+import socket
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import msgspec
 
 from isthmus_core.errors import InvalidInput
+from isthmus_dns.relay import Relay
 from isthmus_dns.traffic import Report
 from isthmus_dns.worker import WorkerSpec
+from isthmus_dns.zone import Zone
 from isthmus_kit.tasks import own_tasks
 
 log = logging.getLogger(__name__)
@@ -27,6 +32,7 @@ class Supervisor:
     def __init__(self, spec: WorkerSpec, workers: int, on_report: Callable[[str, Report | None], None]) -> None:
         self._spec = spec
         self._workers = workers
+        self._relay = Relay(Path(spec.feed), Zone(spec.zones, spec.ttl), time.monotonic)
         self._on_report = on_report
         self.restarts = 0
         self.pids: dict[str, int] = {}
@@ -35,6 +41,7 @@ class Supervisor:
     async def keep(self) -> None:
         """Run the workers until cancelled; they have ended when this returns."""
         async with own_tasks() as tasks:
+            tasks.start("zone feed", self._relay.follow())
             for number in range(self._workers):
                 tasks.start(f"worker {number}", self._keep_one(str(number)))
             await asyncio.get_running_loop().create_future()
@@ -55,14 +62,36 @@ class Supervisor:
             spec = msgspec.structs.replace(spec, late=len(self.pids) > 0)
 
     async def _run_one(self, number: str, spec: WorkerSpec) -> int:
-        worker = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "isthmus_dns.worker"),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            limit=_LONGEST_REPORT,
-            start_new_session=True,
-        )
+        ours, theirs = socket.socketpair()
+        try:
+            worker = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "isthmus_dns.worker"),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                limit=_LONGEST_REPORT,
+                start_new_session=True,
+                pass_fds=(theirs.fileno(),),
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            spec = msgspec.structs.replace(spec, relay=theirs.fileno())
+            theirs.close()
+        async with own_tasks() as tasks:
+            tasks.once("relay", self._serve(ours, worker))
+            return await self._hear(number, spec, worker)
+
+    async def _serve(self, sock: socket.socket, worker: asyncio.subprocess.Process) -> None:
+        """Pass the feed on. A worker that hears nothing more of it is no use: it is ended, and so started again."""
+        await self._relay.serve(sock)
+        if worker.returncode is None:
+            with suppress(ProcessLookupError):
+                worker.terminate()
+
+    async def _hear(self, number: str, spec: WorkerSpec, worker: asyncio.subprocess.Process) -> int:
+        """Give the worker its specification and take its reports until it ends; its status."""
         self.pids[number] = worker.pid
         assert worker.stdin is not None
         assert worker.stdout is not None

@@ -60,6 +60,8 @@ class WorkerSpec(msgspec.Struct, frozen=True):
     log_level: str = "info"
     late: bool = False
     """Others answer already: take a share of the queries only when the zone is known, or after five seconds."""
+    relay: int = -1
+    """The descriptor of a socket to the supervisor, which passes the feed on; -1: follow the feed ourselves."""
 
 
 class Worker:
@@ -83,13 +85,14 @@ class Worker:
         self._dnstap = Dnstap(Path(spec.dnstap), spec.server_id) if spec.dnstap else None
         self._query_log = QueryLog(spec.log_queries) if spec.log_queries else None
         self.traffic = Traffic()
-        self.follower = ZoneFollower(self.responder, Path(spec.feed), spec.stale_after, self._clock)
+        self.follower = ZoneFollower(self.responder, spec.stale_after, self._clock)
         self._tcp: list[TcpListener] = []
 
     async def answer(self, report: Callable[[Report], None]) -> None:
         """Answer queries until cancelled; `report` hears of it once a second."""
         async with own_tasks() as tasks:
-            tasks.start("zone feed", self.follower.follow())
+            self.responder.tick(int(time.time()))
+            tasks.start("zone feed", self._follow())
             if self._dnstap is not None:
                 tasks.start("dnstap", self._dnstap.send())
             if self._spec.late:
@@ -97,6 +100,15 @@ class Worker:
             async with self._listening():
                 tasks.start("tick", self._tick(report))
                 await asyncio.get_running_loop().create_future()
+
+    async def _follow(self) -> None:
+        if self._spec.relay >= 0:
+            await self.follower.follow_relay(socket.socket(fileno=self._spec.relay))
+            await asyncio.get_running_loop().create_future()  # the supervisor ends us, or has ended
+        # Imported where it is needed: gRPC takes 0.1 s and 30 MB.
+        from isthmus_dns.agent import follow_agent
+
+        await follow_agent(Path(self._spec.feed), self.follower.subscribing())
 
     @asynccontextmanager
     async def _listening(self) -> AsyncIterator[None]:

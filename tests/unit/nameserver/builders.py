@@ -132,6 +132,11 @@ class Feed:
         self.refused: dict[str, str] = {}
         self._serial = SERIAL
 
+    @property
+    def serial(self) -> int:
+        """The serial of the last change."""
+        return self._serial
+
     def publish(self, services: Iterable[pb.ZoneService] = (), removed: Iterable[str] = ()) -> None:
         """Change services, and count the serial up."""
         self._serial += 1

@@ -1,0 +1,140 @@
+"""Follow the agent once for all workers: each gets the newest state, also one that starts while the agent is away.
+
+agent -- zone feed (gRPC) --> Relay: newest state, serialised once --+-- socket --> worker
+                                                                     +-- socket --> worker
+"""
+
+import asyncio
+import gc
+import logging
+import socket
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from isthmus_core.errors import InvalidInput
+from isthmus_dns import intake
+from isthmus_dns.agent import follow_agent
+from isthmus_dns.frames import FramedWire, Standing
+from isthmus_dns.zone import Zone
+from isthmus_sync import (
+    WILDCARD,
+    ZONE,
+    ZONE_HEADER,
+    ZONE_SERVICE,
+    Publication,
+    Publishing,
+    Resource,
+    ResourceCache,
+    SubscriberStream,
+    Subscribing,
+    Update,
+)
+from isthmus_sync.streams import publish_on
+
+log = logging.getLogger(__name__)
+
+_BIT = 50
+_MANY = 200
+
+
+class Relay:
+    """The newest state of the feed, and the workers that follow it. `trial` is an empty zone like theirs."""
+
+    def __init__(self, path: Path, trial: Zone, clock: Callable[[], float]) -> None:
+        self._path = path
+        self._trial = trial
+        self._clock = clock
+        self._publication = Publication([ResourceCache(ZONE_SERVICE), ResourceCache(ZONE_HEADER)], order=ZONE)
+        self._workers: set[FramedWire] = set()
+        self._lost_at: float | None = clock()
+        """None while the agent is there."""
+
+    async def follow(self) -> None:
+        """Subscribe at the agent, and stay subscribed until cancelled."""
+        stream = SubscriberStream({ZONE_HEADER: {WILDCARD}, ZONE_SERVICE: {WILDCARD}})
+        hooks = Subscribing(stream, self._apply, self._on_connected, self._on_disconnected)
+        await follow_agent(self._path, hooks)
+
+    async def serve(self, sock: socket.socket) -> None:
+        """Pass the state on to the worker at the other end of `sock`, until it ends."""
+        wire = await FramedWire.over(sock)
+        self._workers.add(wire)
+        try:
+            wire.tell(self._standing())
+            await publish_on(wire, Publishing(self._publication))
+        except ConnectionError:
+            return  # it ended while it was written to
+        except InvalidInput as wrong:
+            log.error("worker does not follow the protocol", extra={"reason": str(wrong)})
+        finally:
+            self._workers.discard(wire)
+            wire.close()
+
+    async def _apply(self, update: Update) -> Mapping[str, str]:
+        """Pass an update on, and find out what of it is refused: that is taken back, for workers to come."""
+        cache = self._publication[update.type_url]
+        if update.type_url == ZONE_HEADER:
+            changed = {name: one.body for name, one in update.changed.items()}
+            refused = intake.apply_header(self._trial, changed)
+            # Also for a worker that starts later the serial only grows.
+            self._put(
+                cache,
+                update,
+                {
+                    name: intake.with_serial(body, self._trial.serial)
+                    for name, body in changed.items()
+                    if name not in refused
+                },
+            )
+            return refused
+        before = {name: cache.get(name) for name in update.changed}
+        self._put(cache, update, {name: one.body for name, one in update.changed.items()})
+        refused = await self._try(update)
+        self._take_back(cache, {name: before[name] for name in refused})
+        return refused
+
+    def _put(self, cache: ResourceCache, update: Update, changed: Mapping[str, bytes]) -> None:
+        with self._publication.change():
+            for name, body in changed.items():
+                cache.put(name, body, update.changed[name].version)
+            for name in update.removed:
+                cache.remove(name)
+            if update.last:
+                cache.mark_synced()
+
+    async def _try(self, update: Update) -> dict[str, str]:
+        """Which services the workers refuse, and why; they say the same, but a worker may not be there to say it."""
+        refused: dict[str, str] = {}
+        for count, (name, changed) in enumerate(update.changed.items()):
+            if count % _BIT == 0:
+                await asyncio.sleep(0)  # the workers have it first
+            refused |= intake.apply_services(self._trial, {name: changed.body}, ())
+            intake.apply_services(self._trial, {}, (name,))
+        if len(update.changed) >= _MANY:
+            gc.freeze()
+        return refused
+
+    def _take_back(self, cache: ResourceCache, before: Mapping[str, Resource | None]) -> None:
+        with self._publication.change():
+            for name, earlier in before.items():
+                if earlier is None:
+                    cache.remove(name)
+                else:
+                    cache.put(name, earlier.body, earlier.version)
+
+    def _on_connected(self) -> None:
+        self._lost_at = None
+        self._tell()
+
+    def _on_disconnected(self, reason: str) -> None:
+        if self._lost_at is None:
+            self._lost_at = self._clock()
+            log.warning("zone feed lost", extra={"reason": reason, "feed": str(self._path)})
+            self._tell()
+
+    def _tell(self) -> None:
+        for worker in self._workers:
+            worker.tell(self._standing())
+
+    def _standing(self) -> Standing:
+        return Standing(True) if self._lost_at is None else Standing(False, self._clock() - self._lost_at)
