@@ -1,6 +1,8 @@
 """Ask servers and resolvers what `check` judges."""
 
 import asyncio
+import secrets
+from collections.abc import Sequence
 from pathlib import Path
 
 import dns.asyncquery
@@ -12,35 +14,78 @@ import dns.rcode
 import dns.rdatatype
 
 from isthmus_dns.addresses import Address, parse_address
-from isthmus_dns.check import Finding, Probes, Reply, diagnose, parse_resolv_conf
+from isthmus_dns.check import Finding, Heard, Probes, Reply, ResolvConf, diagnose, parse_resolv_conf, searched_first
 
 _PATIENCE = 2.0
 
 
 async def check(
-    server: str, name: str, zone: str = "clusterset.local", resolv_conf: Path = Path("/etc/resolv.conf")
+    server: str,
+    name: str,
+    zone: str = "clusterset.local",
+    resolv_conf: Path = Path("/etc/resolv.conf"),
+    resolvers: Sequence[str] = (),
 ) -> list[Finding]:
-    """What is wrong on the way from the resolvers of this machine to `name`; `server` is IP:PORT of `isthmus dns`."""
+    """What is wrong on the way from the resolvers of this machine to `name`; `server` is IP:PORT of `isthmus dns`.
+
+    `resolvers` (IP:PORT) are asked instead of those that `resolv_conf` names.
+    """
     address = parse_address(server)
     text = await asyncio.to_thread(resolv_conf.read_text) if resolv_conf.exists() else ""
     conf = parse_resolv_conf(text)
     asked = name if name.rstrip(".").endswith(zone) else f"{name}.svc.{zone}"
-    udp, tcp, version, *by_resolver = await asyncio.gather(
+    through = [parse_address(text) for text in resolvers] or [Address(host, 53) for host in conf.servers]
+    udp, tcp, version, missing, *heard = await asyncio.gather(
         ask(address, asked),
         ask(address, asked, tcp=True),
         ask(address, f"dns-version.{zone}", "TXT"),
-        *(ask(Address(resolver, 53), asked) for resolver in conf.servers),
+        ask(address, _new_name(zone)),
+        *(_hear(resolver, asked, zone, conf) for resolver in through),
     )
-    return diagnose(Probes(zone, asked, udp, tcp, version, tuple(by_resolver), conf))
+    by_resolver = tuple(one for one in heard if isinstance(one, Heard))
+    return diagnose(Probes(zone, asked, udp, tcp, version, missing, by_resolver, conf))
 
 
-async def ask(address: Address, name: str, rtype: str = "A", tcp: bool = False) -> Reply:
+async def _hear(resolver: Address, name: str, zone: str, conf: ResolvConf) -> Heard:
+    """Everything that a resolver is asked."""
+    domains = searched_first(name, conf)
+    answer, missing, unchecked, about_itself, *searched = await asyncio.gather(
+        _twice(resolver, name),
+        _twice(resolver, _new_name(zone)),
+        # Another name than above: some resolvers keep no answer to a question that was asked both ways at once.
+        ask(resolver, f"dns-version.{zone}", "TXT", flags=dns.flags.CD),
+        # Whatever it says about itself, it says it without asking anybody.
+        ask(resolver, "version.bind", "TXT", rclass="CH"),
+        *(ask(resolver, f"{name}.{domain}") for domain in domains),
+    )
+    alive = any(reply.given for reply in (answer, missing, unchecked, about_itself))
+    return Heard(answer, missing, unchecked, alive, tuple(zip(domains, searched, strict=True)))
+
+
+async def _twice(resolver: Address, name: str) -> Reply:
+    """The answer that may be kept longer, of the first and of the second, which comes from its cache."""
+    first = await ask(resolver, name)
+    again = await ask(resolver, name) if first.given else first
+    return again if again.given and again.ttl >= first.ttl else first
+
+
+def _new_name(zone: str) -> str:
+    """A name that no cache has heard of."""
+    return f"check-{secrets.token_hex(6)}.{zone}"
+
+
+async def ask(
+    address: Address, name: str, rtype: str = "A", tcp: bool = False, rclass: str = "IN", flags: int = 0
+) -> Reply:
     """One question to one server."""
-    query = dns.message.make_query(name, rtype, use_edns=0, payload=1232)
+    query = dns.message.make_query(name, rtype, rclass, use_edns=0, payload=1232)
+    query.flags |= flags
     send = dns.asyncquery.tcp if tcp else dns.asyncquery.udp
     try:
         async with asyncio.timeout(_PATIENCE * 2):
             response = await send(query, address.host, timeout=_PATIENCE, port=address.port)
+            if response.flags & dns.flags.TC and not tcp:
+                response = await dns.asyncquery.tcp(query, address.host, timeout=_PATIENCE, port=address.port)
     except (TimeoutError, dns.exception.Timeout):
         return Reply(str(address), error=f"no answer within {_PATIENCE:g} s")
     except (OSError, EOFError, dns.exception.DNSException) as error:

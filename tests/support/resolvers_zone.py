@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 import dns.exception
 import dns.flags
 import dns.message
+import dns.rdataclass
 
 from isthmus_dns.addresses import Address
 from isthmus_sync.proto import isthmus_pb2 as pb
@@ -79,9 +80,11 @@ def questions(zone: str = "clusterset.local") -> list[tuple[str, str, str]]:
     return [(f"{name}.{zone}.", rtype, answer) for name, rtype, answer in _expected(zone)]
 
 
-async def asked(server: Address, name: str, rtype: str, inside: Inside = nullcontext) -> str:
+async def asked(
+    server: Address, name: str, rtype: str, inside: Inside = nullcontext, query: dns.message.Message | None = None
+) -> str:
     """Code and answers over UDP, and over TCP where they were cut; or why there are none."""
-    query = question(name, rtype, 1232)
+    query = query or question(name, rtype, 1232)
     try:
         async with asyncio.timeout(PATIENCE):
             response = await _exchange(server, query, socket.SOCK_DGRAM, inside)
@@ -123,6 +126,19 @@ async def answering(server: Address, process: Process | None = None, inside: Ins
             raise process.ended()
         assert await asked(server, "dns-version.clusterset.local", "TXT", inside) == 'NOERROR | TXT "1.0.0"'
         return True
+
+    await eventually(answers, within=15.0, every=0.05)
+
+
+async def saying_something(resolver: Address, process: Process) -> None:
+    """Wait until it is there: it says something about itself, if only that it will not."""
+    query = question("version.bind", "TXT", 1232, rdclass=dns.rdataclass.CH)
+
+    async def answers() -> bool:
+        if not process.running:
+            raise process.ended()
+        said = await asked(resolver, "version.bind", "TXT", query=query)
+        return said.split()[0] in ("NOERROR", "REFUSED", "NOTIMP", "NXDOMAIN", "SERVFAIL")
 
     await eventually(answers, within=15.0, every=0.05)
 

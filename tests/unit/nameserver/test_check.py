@@ -3,18 +3,22 @@
 import msgspec
 import pytest
 
-from isthmus_dns.check import Level, Probes, Reply, ResolvConf, diagnose, parse_resolv_conf
+from isthmus_dns.check import Heard, Level, Probes, Reply, ResolvConf, diagnose, parse_resolv_conf
 
 NAME = "web.shop.svc.clusterset.local"
 GOOD = Reply("127.53.0.1:53", "NOERROR", ("10.1.2.3",), ttl=5, authoritative=True)
 VIA = Reply("192.0.2.53:53", "NOERROR", ("10.1.2.3",), ttl=4)
+ABSENT = Reply("127.53.0.1:53", "NXDOMAIN", ttl=5, soa="clusterset.local", authoritative=True)
+VERSION = msgspec.structs.replace(GOOD, answers=('"1.0.0"',))
+HEARD = Heard(VIA, ABSENT, VERSION, alive=True)
 PROBES = Probes(
     zone="clusterset.local",
     name=NAME,
     direct_udp=GOOD,
     direct_tcp=GOOD,
-    version=msgspec.structs.replace(GOOD, answers=('"1.0.0"',)),
-    by_resolver=(VIA,),
+    version=VERSION,
+    missing=ABSENT,
+    by_resolver=(HEARD,),
     resolv_conf=ResolvConf(("192.0.2.53",), (), 1),
 )
 
@@ -23,8 +27,13 @@ def changed(**parts: object) -> Probes:
     return msgspec.structs.replace(PROBES, **parts)
 
 
+def heard(**parts: object) -> Probes:
+    return changed(by_resolver=(msgspec.structs.replace(HEARD, **parts),))
+
+
 def via(**parts: object) -> Probes:
-    return changed(by_resolver=(msgspec.structs.replace(VIA, **parts),))
+    failed = Reply(VIA.server, "SERVFAIL")
+    return heard(answer=msgspec.structs.replace(VIA, **parts), unchecked=failed)
 
 
 def test_all_is_well() -> None:
@@ -45,9 +54,33 @@ CASES = [
     (changed(direct_udp=Reply(GOOD.server, "REFUSED")), Level.ERROR, "is not an authority", "port"),
     (changed(direct_udp=msgspec.structs.replace(GOOD, extended_error=3)), Level.WARNING, "as stale", "gateway"),
     (changed(version=Reply(GOOD.server, "NXDOMAIN")), Level.WARNING, "MCS DNS 1.0.0: NXDOMAIN", ""),
-    (via(error="no answer within 2 s"), Level.ERROR, "does not answer web", "loop"),
+    (via(error="no answer within 2 s"), Level.ERROR, "is there but fails to resolve web", "loop"),
+    (
+        heard(
+            answer=Reply(VIA.server, error="no answer within 2 s"), unchecked=Reply(VIA.server, error="-"), alive=False
+        ),
+        Level.ERROR,
+        "does not answer at all",
+        "Start it",
+    ),
     (via(rcode="SERVFAIL", answers=()), Level.ERROR, "fails to resolve", "forwarding loop"),
-    (via(rcode="REFUSED", answers=()), Level.ERROR, "refuses us", "Allow"),
+    (heard(answer=Reply(VIA.server, "SERVFAIL")), Level.ERROR, "takes clusterset.local for forged", "RFC 7646"),
+    (via(rcode="REFUSED", answers=()), Level.ERROR, "refuses to answer", "Allow"),
+    (via(answers=()), Level.ERROR, "answers NOERROR, the server 10.1.2.3", "rebinding"),
+    (changed(direct_udp=msgspec.structs.replace(GOOD, ttl=300)), Level.WARNING, "kept for 300 s: clients", "--ttl"),
+    (changed(missing=msgspec.structs.replace(ABSENT, ttl=3600)), Level.WARNING, "kept for 3600 s: a new", "RFC 2308"),
+    (
+        heard(missing=msgspec.structs.replace(ABSENT, ttl=300)),
+        Level.WARNING,
+        "keeps missing names for 300 s though the server says 5 s",
+        "negative",
+    ),
+    (
+        heard(searched=(("corp.example.com", Reply(VIA.server, "NOERROR", ("10.66.6.6",))),)),
+        Level.ERROR,
+        "answers web.shop.svc.clusterset.local.corp.example.com with 10.66.6.6",
+        "wildcard",
+    ),
     (
         via(rcode="NXDOMAIN", answers=(), soa=""),
         Level.ERROR,
