@@ -35,15 +35,16 @@ async def check(
     conf = parse_resolv_conf(text)
     asked = name if name.rstrip(".").endswith(zone) else f"{name}.svc.{zone}"
     through = [parse_address(text) for text in resolvers] or [Address(host, 53) for host in conf.servers]
-    udp, tcp, version, missing, *heard = await asyncio.gather(
-        ask(address, asked),
-        ask(address, asked, tcp=True),
-        ask(address, f"dns-version.{zone}", "TXT"),
-        ask(address, _new_name(zone)),
-        *(_hear(resolver, asked, zone, conf) for resolver in through),
+    (udp, tcp, version, missing), heard = await asyncio.gather(
+        asyncio.gather(
+            ask(address, asked),
+            ask(address, asked, tcp=True),
+            ask(address, f"dns-version.{zone}", "TXT"),
+            ask(address, _new_name(zone)),
+        ),
+        asyncio.gather(*(_hear(resolver, asked, zone, conf) for resolver in through)),
     )
-    by_resolver = tuple(one for one in heard if isinstance(one, Heard))
-    return diagnose(Probes(zone, asked, udp, tcp, version, missing, by_resolver, conf))
+    return diagnose(Probes(zone, asked, udp, tcp, version, missing, tuple(heard), conf))
 
 
 async def _hear(resolver: Address, name: str, zone: str, conf: ResolvConf) -> Heard:
