@@ -40,7 +40,8 @@ def _server(zone: Zone, now: int, server_id: str) -> tuple[str, ...]:
         f"age={_age(_known_at(zone, now), now)}",
         f"stale={_yes(zone.freshness.stale)}",
         f"feed={'lost' if zone.feed_lost_at else 'connected'}",
-        f"controller={'connected' if zone.confirmed else 'lost'}",
+        # Who lost the gateway does not know what the gateway has lost since.
+        f"controller={'unknown' if zone.feed_lost_at else 'connected' if zone.confirmed else 'lost'}",
         f"services={len(zone)}",
     )
 

@@ -165,7 +165,7 @@ class DnsOptions(Options):
         None, description="Name of this server for clients that ask (NSID, _why.<zone>). Default: the host name."
     )
     stale_after: float = Field(
-        60.0, gt=0, description="Seconds without the gateway until answers are marked stale (RFC 8914)."
+        60.0, gt=0, le=31_536_000, description="Seconds without the gateway until answers are marked stale (RFC 8914)."
     )
     rate_limit: int = Field(
         1000,

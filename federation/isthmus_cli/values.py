@@ -94,6 +94,10 @@ def explain(error: ErrorDetails, field: FieldInfo) -> tuple[str, str]:
         return f"{found!r} is not known", f"Use one of {error['ctx']['expected']}."
     if kind.startswith("bool_"):
         return f"{found!r} is neither yes nor no", "Use true or false."
+    if kind in ("string_type", "path_type"):
+        return f"{found!r} is not text", "Put it between quotes."
+    if kind == "tuple_type":
+        return f"{found!r} is not a list", 'Write it like ["one", "two"].'
     return f"{error['msg'][:1].lower()}{error['msg'][1:]}, got {found!r}", "See docs/reference.md."
 
 
@@ -104,6 +108,8 @@ def _number(kind: str, found: object, field: FieldInfo) -> tuple[str, str]:
     span = f" {above} {low}" if low is not None else ""
     span += f" {'up ' if 'gt' in limits else ''}to {high}" if high is not None else ""
     mend = f"Use a{' whole' if field.annotation is int else ''} number{span}."
+    if str(found).lower() == "nan":
+        return f"{found} is not a number", mend
     if kind.startswith("greater_"):
         return f"{found} is too small", mend
     if kind.startswith("less_"):

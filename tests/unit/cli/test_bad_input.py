@@ -51,8 +51,9 @@ def empty(tmp_path: Path) -> Iterator[Path]:
         (["cluster", "register", "west", "--locality", "a/b/c", "--ttl", "0"], "0 is not in the range 1<=x<=1440"),
         (["dns", "--workers", "0"], "--workers: 0 is too small. Use a whole number from 1 to 64."),
         (["dns", "--ttl", "86401"], "--ttl: 86401 is too large. Use a whole number from 0 to 86400."),
-        (["dns", "--stale-after", "0"], "--stale-after: 0 is too small. Use a number above 0."),
-        (["dns", "--tcp-idle", "nan"], "--tcp-idle:"),
+        (["dns", "--stale-after", "0"], "--stale-after: 0 is too small. Use a number above 0 up to 31536000."),
+        (["dns", "--stale-after", "inf"], "--stale-after: inf is too large. Use a number above 0 up to 31536000."),
+        (["dns", "--tcp-idle", "nan"], "--tcp-idle: nan is not a number. Use a number above 0 up to 3600."),
         (["dns", "--rate-limit", "-1"], "--rate-limit: -1 is too small"),
         (["dns", "--listen", "localhost:53"], "--listen: 'localhost:53' is not an address to listen on. Write IP:PORT"),
         (["dns", "--listen", "127.0.0.1:65536"], "port '65536' in '127.0.0.1:65536' is not a number from 0 to 65535"),
@@ -173,11 +174,21 @@ def test_a_wrong_variable_is_named_by_its_name(empty: Path) -> None:
     assert "Error: ISTHMUS_DNS_WORKERS: 'many' is not a whole number. Use a whole number from 1 to 64.\n" in done.stderr
 
 
-def test_what_stands_wrongly_in_a_file_is_named_with_its_place(empty: Path) -> None:
-    (empty / "settings.toml").write_text('[dns]\nzone = ["clusterset.local", "fed..example"]\n')
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ('zone = ["clusterset.local", "fed..example"]', "zone: 'fed..example' is not a DNS name. Use labels"),
+        ("zone = 5", """zone: 5 is not a list. Write it like ["one", "two"]."""),
+        ("subnet-resolver = [5]", "subnet_resolver: 5 is not text. Put it between quotes."),
+        ("ttl = 1.5", "ttl: 1.5 is not a whole number. Use a whole number from 0 to 86400."),
+        ("cookie-secret = 'x'", "[dns] has an unknown entry 'cookie_secret'. Did you mean 'cookie_secret_file'?"),
+    ],
+)
+def test_what_stands_wrongly_in_a_file_is_named_with_its_place(entry: str, said: str, empty: Path) -> None:
+    (empty / "settings.toml").write_text(f"[dns]\n{entry}\n")
     done = isthmus("dns", "--config", str(empty / "settings.toml"), home=empty)
     assert done.returncode == 1
-    assert "settings.toml: [dns] zone: 'fed..example' is not a DNS name." in done.stderr
+    assert done.stderr.count("\n") == 1 and "settings.toml: [dns]" in done.stderr and said in done.stderr
 
 
 def test_a_cookie_secret_that_is_none_is_named_and_never_shown(empty: Path) -> None:

@@ -88,9 +88,11 @@ def test_a_zone_tells_who_answers_and_how_fresh_it_is() -> None:
         ]
     ]
     away = told(synced_at_ms=(NOW - 5) * 1000)
+    (zone,) = why(away, "clusterset.local")
+    assert (zone["age"], zone["feed"], zone["controller"]) == ("5s", "connected", "lost")
     away.zone.feed_lost_at = NOW - 2
     (zone,) = why(away, "clusterset.local")
-    assert (zone["age"], zone["feed"], zone["controller"]) == ("5s", "lost", "lost")
+    assert (zone["age"], zone["feed"], zone["controller"]) == ("5s", "lost", "unknown")
     assert shown(ask(away, "_why.clusterset.local", "A")) == "NOERROR"
 
 
