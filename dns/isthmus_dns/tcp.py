@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Callable
+from typing import cast
 
 import msgspec
 
@@ -106,7 +107,7 @@ class _Connection(asyncio.Protocol):
         self.last_query = listener.clock()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast(asyncio.Transport, transport)  # uvloop's transports are no subclasses of it
         peer = transport.get_extra_info("peername")
         self._client, self._port = peer[:2] if peer else ("", 0)
         self._transport = transport
