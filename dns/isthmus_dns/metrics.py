@@ -26,6 +26,7 @@ def metrics(reports: Mapping[str, Report], restarts: int) -> Iterable[Metric]:
     connections = GaugeMetricFamily("isthmus_dns_tcp_connections", "Open TCP connections.", labels=["worker"])
     over = CounterMetricFamily("isthmus_dns_tcp_connections_refused", "Connections over a limit.", labels=["worker"])
     limited = CounterMetricFamily("isthmus_dns_rate_limited", "Answers over the rate.", labels=["worker", "action"])
+    untapped = CounterMetricFamily("isthmus_dns_dnstap_dropped", "Queries dnstap was too slow for.", labels=["worker"])
     again = CounterMetricFamily("isthmus_dns_worker_restarts", "Workers that had to be started again.")
     again.add_metric([], restarts)
     for worker, report in reports.items():
@@ -45,9 +46,10 @@ def metrics(reports: Mapping[str, Report], restarts: int) -> Iterable[Metric]:
         limited.add_metric([worker, "drop"], report.withheld)
         limited.add_metric([worker, "slip"], report.slipped)
         over.add_metric([worker], report.traffic.connections_refused)
+        untapped.add_metric([worker], report.untapped)
     return (
         *(requests, responses, unsent, seconds, sizes, synced, stale),
-        *(connected, services, serial, connections, over, limited, again),
+        *(connected, services, serial, connections, over, limited, untapped, again),
     )
 
 
