@@ -130,14 +130,14 @@ async def answering(server: Address, process: Process | None = None, inside: Ins
     await eventually(answers, within=15.0, every=0.05)
 
 
-async def saying_something(resolver: Address, process: Process) -> None:
+async def saying_something(resolver: Address, process: Process, inside: Inside = nullcontext) -> None:
     """Wait until it is there: it says something about itself, if only that it will not."""
     query = question("version.bind", "TXT", 1232, rdclass=dns.rdataclass.CH)
 
     async def answers() -> bool:
         if not process.running:
             raise process.ended()
-        said = await asked(resolver, "version.bind", "TXT", query=query)
+        said = await asked(resolver, "version.bind", "TXT", inside, query)
         return said.split()[0] in ("NOERROR", "REFUSED", "NOTIMP", "NXDOMAIN", "SERVFAIL")
 
     await eventually(answers, within=15.0, every=0.05)

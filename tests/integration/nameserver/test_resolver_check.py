@@ -113,8 +113,10 @@ def running(configure: Configure, lines: str, at: Address, folder: Path) -> Iter
         process = start(configure, lines, at, folder)
     except NotInstalled as reason:
         pytest.skip(str(reason))
-    with process:
+    try:
         yield process
+    finally:
+        process.kill()  # one that asks itself takes its time to end
 
 
 async def findings(server: Address, resolver: Address, name: str = NAME) -> list[Finding]:
