@@ -58,6 +58,10 @@ def parse_zone(text: str) -> ZoneSpec:
     return spec
 
 
+DELEGATION_TTL = 3600
+"""Seconds for which name servers that somebody named, and their addresses, may be kept: a new start changes them."""
+
+
 class Apex:
     """A zone's own records; `serial` only grows (RFC 1982), whatever it is told."""
 
@@ -67,6 +71,8 @@ class Apex:
         self.ttl = ttl
         self.negative_ttl = negative_ttl
         self.serial = 0
+        # Resolvers go by our NS records rather than by the parent's: who forgets them soon asks it again and again.
+        self.delegation_ttl = max(ttl, DELEGATION_TTL) if spec.name_servers else ttl
         servers = spec.name_servers or (NameServer(f"ns.dns.{self.text}"),)
         self._servers = tuple((_name(server.name), _addresses(server)) for server in servers)
         self._contact = mailbox_name(spec.contact or f"hostmaster.{self.text}")

@@ -170,7 +170,9 @@ class Zone:
     def _compile_apex(self, apex: Apex) -> None:
         records = apex.records()
         owners = [*(rrset.owner for rrset in records), *apex.inner_names()]
-        self._exchange(self._headers, apex.origin, self._compile(records), owners)
+        ttls = dict.fromkeys((wire.NS, wire.A, wire.AAAA), apex.delegation_ttl)
+        answers = [(_key(rrset), compile_answer(rrset, ttls.get(rrset.rtype, self.ttl))) for rrset in records]
+        self._exchange(self._headers, apex.origin, answers, owners)
 
     def _compile(self, records: list[RRset]) -> Answers:
         return [(_key(rrset), compile_answer(rrset, self.ttl)) for rrset in records]

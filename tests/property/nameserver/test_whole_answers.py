@@ -42,7 +42,7 @@ APEXES = {
     f"{INSIDE}.": (
         "ns1",
         "admin.example.com.",
-        ["@ 5 NS ns1", "@ 5 NS ns.elsewhere.net.", "ns1 5 A 192.0.2.53", "ns1 5 AAAA fd00::53"],
+        ["@ 3600 NS ns1", "@ 3600 NS ns.elsewhere.net.", "ns1 3600 A 192.0.2.53", "ns1 3600 AAAA fd00::53"],
     ),
     f"deep.{INSIDE}.": ("ns.dns", "hostmaster", ["@ 5 NS ns.dns"]),
 }
