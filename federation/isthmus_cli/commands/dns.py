@@ -39,7 +39,7 @@ def dns(ctx: click.Context, /, home: Path | None, config: Path | None, **flags: 
     folder = options.data_dir or cluster_folder(find_home(home), options.cluster)
     secret = _secret(options.cookie_secret_file)
     if options.subnet_locality and not options.subnet_resolver:
-        raise InvalidInput("nobody is believed about subnets", "Name resolvers with --subnet-resolver.")
+        raise click.UsageError("--subnet-locality: nobody may say where clients are. Name it with --subnet-resolver.")
 
     import msgspec
 

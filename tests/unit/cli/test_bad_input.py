@@ -78,6 +78,7 @@ def empty(tmp_path: Path) -> Iterator[Path]:
             ["dns", "--subnet-locality", "10.1.0.0/16=aws"],
             "--subnet-locality: locality 'aws' is not provider/region/zone",
         ),
+        (["dns", "--data-dir", "/tmp", "--subnet-locality", "10.0.0.0/8=a/b/c"], "nobody may say where clients are"),
         (["dns", "--dnstap", "/nowhere/tap.sock"], "--dnstap: there is no folder /nowhere. Name a socket in a folder"),
         (["dns", "top", "--web", "127.0.0.1:1", "--interval", "0"], "0 is not in the range"),
         (["dns", "top"], "Missing option '--web'"),

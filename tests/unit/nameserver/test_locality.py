@@ -134,6 +134,18 @@ def test_a_named_resolver_gets_the_answer_for_its_client(client: str, expected: 
     assert subnet(response) == (address, int(length), scope)
 
 
+def test_clients_with_ipv6_addresses_have_places_too() -> None:
+    under_test = server(NEAR, FAR, places=("2001:db8::/32=gcp/us-east1/b", "2001:db8:1::/48=aws/eu-west-1/a"))
+    for client, expected, scope in (
+        ("2001:db8:ff00::/56", "10.8.0.1", 33),
+        ("2001:db8:1:200::/56", "10.9.0.1", 48),
+        ("2001:d00::/24", "10.9.0.1", 25),
+        ("10.2.3.0/24", "10.9.0.1", 0),
+    ):
+        response = asked_for(under_test, client)
+        assert (ordered(response), subnet(response)) == ([expected], (*client.split("/")[:1], int(client[-2:]), scope))
+
+
 def test_srv_records_and_reasons_follow_the_client_too() -> None:
     told = near("shop/web", [NEAR, FAR])
     told.provenance.extend([pb.Provenance(cluster="east"), pb.Provenance(cluster="west")])
