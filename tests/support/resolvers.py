@@ -6,6 +6,7 @@ stays in the foreground, that it never asks the Internet) is added around them.
 
 import functools
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -42,14 +43,20 @@ class NotInstalled(Exception):
 
 def snippet(label: str, server: Address) -> str:
     """The lines under this label in docs/dns.md, with the address of the server under test in them."""
-    found = re.findall(rf"^```\w+ {re.escape(label)}\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    found = re.findall(rf"^```[\w-]+ {re.escape(label)}\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     assert len(found) == 1, f"docs/dns.md has {len(found)} blocks labelled {label!r}"
     return str(found[0]).replace("10.0.0.53", server.host).replace("5353", str(server.port))
 
 
 def labels() -> list[str]:
     """The labels of all blocks in docs/dns.md."""
-    return re.findall(r"^```\w+ (\S+)$", PAGE.read_text(), re.MULTILINE)
+    return re.findall(r"^```[\w-]+ (\S+)$", PAGE.read_text(), re.MULTILINE)
+
+
+def server_command() -> list[str]:
+    """How docs/dns.md starts our server for a zone of one's own."""
+    (found,) = re.findall(r"^\$ (isthmus dns (?:.*\\\n)*.*--zone (?:.*\\\n)*.*)\n", PAGE.read_text(), re.MULTILINE)
+    return shlex.split(found.replace("\\\n", " "))
 
 
 def program(name: str, package: str) -> str:
@@ -251,6 +258,32 @@ def systemd_resolved() -> Systemd:
                 return Systemd(str(resolved), str(tool), bus, {"LD_LIBRARY_PATH": libraries})
     raise NotInstalled("systemd-resolved is not here (.ci/run unpacks Debian's package); CI runs it")
 
+
+# Everything that its manual lists as hardening, the letters of names at random (0x20), and not one label more than
+# needed to each server, with no way back for servers that take empty non-terminals for missing names (RFC 9156).
+UNBOUND_STRICT = """
+server:
+    private-domain: "fed.example.com"
+    harden-glue: yes
+    harden-dnssec-stripped: yes
+    harden-below-nxdomain: yes
+    harden-referral-path: yes
+    harden-algo-downgrade: yes
+    harden-large-queries: yes
+    harden-short-bufsize: yes
+    use-caps-for-id: yes
+    qname-minimisation: yes
+    qname-minimisation-strict: yes
+    aggressive-nsec: yes
+    val-clean-additional: yes
+    deny-any: yes
+"""
+BIND_STRICT = """options {
+    qname-minimization strict;
+    synth-from-dnssec yes;
+    require-server-cookie yes;
+"""
+KNOT_STRICT = "mode('strict')\n"
 
 SNIPPETS: Mapping[str, Configure] = {
     "coredns": coredns,

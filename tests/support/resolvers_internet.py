@@ -1,6 +1,5 @@
 """A small Internet on an island: a signed root, `example.com`, and in it a delegation of `fed.example.com` to us."""
 
-import os
 import re
 import socket
 import subprocess
@@ -11,13 +10,14 @@ from pathlib import Path
 
 from isthmus_dns.addresses import Address
 from support.process import Process
-from support.resolvers import Root, program
+from support.resolvers import Root, program, server_command, snippet
 from support.resolvers_net import NETWORK, Island
 from support.resolvers_zone import answering, services
 from unit.nameserver.builders import Feed
 
-PARENT = f"{NETWORK}.1"
-OURS = (Address(f"{NETWORK}.2", 53), Address(f"{NETWORK}.3", 53))
+PARENT = f"{NETWORK}.9"
+OURS = (Address(f"{NETWORK}.1", 53), Address(f"{NETWORK}.2", 53), Address("2001:db8::2", 53))
+"""The addresses of docs/dns.md."""
 ZONES = ("clusterset.local", "fed.example.com")
 TTL = 2
 WEB = f"{OURS[0].host}:9153"
@@ -36,10 +36,7 @@ $TTL 3600
 @       NS  ns
 ns      A   {PARENT}
 www     A   198.51.100.7
-fed     NS  ns1.fed
-fed     NS  ns2.fed
-ns1.fed A   {OURS[0].host}
-ns2.fed A   {OURS[1].host}
+{{delegation}}
 ; What a company has for its intranet, and what answers every name that a client makes longer by its search path.
 *.corp  A   10.66.6.6
 """
@@ -113,20 +110,26 @@ def sign_root(folder: Path) -> str:
     return ran("dnssec-dsfromkey", "-2", f"{key}.key").split(" DS ")[1].strip()
 
 
+def our_command(folder: Path) -> Sequence[str | Path]:
+    """Our server as docs/dns.md starts it, on all its addresses, with the feed in this folder."""
+    name, *words = server_command()
+    words[words.index("--listen") + 1] = ",".join(map(str, OURS))
+    more = ("--data-dir", folder, "--ttl", str(TTL), "--web-listen", WEB)
+    return [Path(sys.executable).with_name(name), *words, *more]
+
+
 @asynccontextmanager
 async def internet(folder: Path) -> AsyncIterator[Internet]:
     """The island with the parent and us; NotInstalled or NoNamespace say why it cannot be."""
     parent = folder / "parent"
     parent.mkdir()
-    (parent / "example.zone").write_text(EXAMPLE_ZONE)
+    (parent / "example.zone").write_text(EXAMPLE_ZONE.format(delegation=snippet("delegation", OURS[0])))
     root = Root(PARENT, sign_root(parent))
     config = parent / "named.conf"
     config.write_text(PARENT_CONF.format(folder=parent, host=PARENT))
     named = program("named", "bind9")
     feed = Feed(folder / "zone.sock")
     feed.publish(services())
-    servers = ",".join(f"ns{n}.{{zone}}@{at.host}" for n, at in enumerate(OURS, 1))
-    zones = [f"{zone}={servers.format(zone=zone)}" for zone in ZONES]
     # systemd-resolved becomes this user.
     users = f"{Path('/etc/passwd').read_text().rstrip()}\nsystemd-resolve:x:990:990::/:/usr/sbin/nologin\n"
     with Island(folder, {"/etc/passwd": users}) as island:
@@ -134,15 +137,7 @@ async def internet(folder: Path) -> AsyncIterator[Internet]:
         async with feed.serving():
             try:
                 net.start("authority", lambda _: [named, "-g", "-n", "1", "-c", config])
-                paths = os.pathsep.join(path for path in sys.path if path)
-                ours = net.start(
-                    "ours",
-                    lambda _: [
-                        *(sys.executable, "-m", "support.resolvers_server", feed.path, str(TTL), WEB),
-                        *(*zones, *map(str, OURS)),
-                    ],
-                    {"PYTHONPATH": paths},
-                )
+                ours = net.start("ours", lambda _: our_command(folder))
                 await answering(OURS[0], ours, island.inside)
                 yield net
             finally:

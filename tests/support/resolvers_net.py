@@ -24,6 +24,7 @@ ip link add eth0 type veth peer name cable
 ip link set cable up
 ip link set eth0 up
 for address in {addresses}; do ip address add $address/24 dev eth0; done
+ip address add 2001:db8::2/64 dev eth0 nodad
 mount -t tmpfs none /run
 {mounts}
 echo ready

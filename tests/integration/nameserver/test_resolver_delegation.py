@@ -7,7 +7,19 @@ from pathlib import Path
 import pytest
 
 from isthmus_dns.addresses import Address
-from support.resolvers import NotInstalled, Root, Systemd, knot_resolver, named, snippet, systemd_resolved, unbound
+from support.resolvers import (
+    BIND_STRICT,
+    KNOT_STRICT,
+    UNBOUND_STRICT,
+    NotInstalled,
+    Root,
+    Systemd,
+    knot_resolver,
+    named,
+    snippet,
+    systemd_resolved,
+    unbound,
+)
 from support.resolvers_internet import OURS, TTL, ZONES, Internet, internet
 from support.resolvers_net import NETWORK, NoNamespace
 from support.resolvers_zone import all_asked, all_expected, answering, asked
@@ -16,46 +28,18 @@ from unit.nameserver.builders import service
 
 pytestmark = [pytest.mark.anyio, pytest.mark.root]
 
-# Everything that its manual lists as hardening, the letters of names at random (0x20), and not one label more than
-# needed to each server, with no way back for servers that take empty non-terminals for missing names (RFC 9156).
-UNBOUND = """
-server:
-    private-domain: "fed.example.com"
-    harden-glue: yes
-    harden-dnssec-stripped: yes
-    harden-below-nxdomain: yes
-    harden-referral-path: yes
-    harden-algo-downgrade: yes
-    harden-large-queries: yes
-    harden-short-bufsize: yes
-    use-caps-for-id: yes
-    qname-minimisation: yes
-    qname-minimisation-strict: yes
-    aggressive-nsec: yes
-    val-clean-additional: yes
-    deny-any: yes
-"""
-BIND = """options {
-    qname-minimization strict;
-    synth-from-dnssec yes;
-    require-server-cookie yes;
-"""
-KNOT = """
-mode('strict')
-"""
-
 
 def strict_unbound(at: Address, folder: Path, root: Root) -> Sequence[str | Path]:
-    return unbound(UNBOUND + snippet("unbound-stub", OURS[0]), at, folder, root)
+    return unbound(UNBOUND_STRICT + snippet("unbound-stub", OURS[0]), at, folder, root)
 
 
 def strict_bind(at: Address, folder: Path, root: Root) -> Sequence[str | Path]:
     lines = snippet("bind-static-stub", OURS[0])
-    return named(lines.replace("options {\n", BIND, 1), at, folder, root)
+    return named(lines.replace("options {\n", BIND_STRICT, 1), at, folder, root)
 
 
 def strict_knot(at: Address, folder: Path, root: Root) -> Sequence[str | Path]:
-    return knot_resolver(KNOT + snippet("knot-resolver", OURS[0]), at, folder, root)
+    return knot_resolver(KNOT_STRICT + snippet("knot-resolver", OURS[0]), at, folder, root)
 
 
 STRICT: dict[str, tuple[Callable[[Address, Path, Root], Sequence[str | Path]], Address]] = {

@@ -1,7 +1,8 @@
 """The lines of docs/dns.md for other resolvers work: read from the page, given to the real programs, and asked."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -11,13 +12,25 @@ from isthmus_dns.addresses import Address
 from isthmus_kit.tasks import own_tasks
 from support.addresses import LoopbackNet
 from support.process import Process
-from support.resolvers import SNIPPETS, NotInstalled, places, snippet, start
+from support.resolvers import SNIPPETS, UNBOUND_STRICT, NotInstalled, labels, places, program, snippet, start, unbound
 from support.resolvers_zone import all_asked, all_expected, answering, asked, services
 from support.waiting import eventually
 from unit.nameserver.builders import Feed, service
 
 pytestmark = pytest.mark.anyio
 TTL = 2
+# What is tried elsewhere: on an island, because it needs port 53 or more than one network.
+ELSEWHERE = {"systemd-resolved", "systemd-networkd", "delegation"}
+
+
+def strict_unbound(lines: str, at: Address, folder: Path) -> Sequence[str | Path]:
+    return unbound(UNBOUND_STRICT + lines, at, folder)
+
+
+KINDS = {
+    **{label: (label, configure) for label, configure in SNIPPETS.items()},
+    "unbound-stub in its strictest settings": ("unbound-stub", strict_unbound),
+}
 
 
 class Surroundings(msgspec.Struct):
@@ -38,7 +51,7 @@ async def around(tmp_path_factory: pytest.TempPathFactory, loopback_net: Loopbac
     folder = tmp_path_factory.mktemp("resolvers")
     feed = Feed(folder / "zone.sock")
     feed.publish(services())
-    here = places(SNIPPETS, loopback_net)
+    here = places({kind: configure for kind, (_, configure) in KINDS.items()}, loopback_net)
     listen = tuple(str(ours) for ours, _ in here.values())
     zone = ZoneSpec("clusterset.local", (NameServer("ns.dns.clusterset.local", (next(iter(here.values()))[0].host,)),))
     around = Surroundings(feed, {}, {})
@@ -47,12 +60,13 @@ async def around(tmp_path_factory: pytest.TempPathFactory, loopback_net: Loopbac
         for server, _ in here.values():
             await answering(server)
         try:
-            for label, (server, at) in here.items():
+            for kind, (server, at) in here.items():
+                label, configure = KINDS[kind]
                 try:
-                    process = start(SNIPPETS[label], snippet(label, server), at, folder / label, shared=True)
-                    around.resolvers[label] = at, process
+                    process = start(configure, snippet(label, server), at, folder / kind, shared=True)
+                    around.resolvers[kind] = at, process
                 except NotInstalled as reason:
-                    around.absent[label] = str(reason)
+                    around.absent[kind] = str(reason)
             yield around
         finally:
             for _, process in around.resolvers.values():
@@ -67,7 +81,18 @@ async def awake(around: Surroundings, label: str) -> Address:
     return around.resolver(label)
 
 
-@pytest.mark.parametrize("label", SNIPPETS)
+def test_all_lines_of_the_page_are_tried() -> None:
+    assert set(labels()) == SNIPPETS.keys() | ELSEWHERE
+
+
+def test_a_missing_program_is_told_with_its_package() -> None:
+    with pytest.raises(
+        NotInstalled, match=r"^no-such-server is not installed here \(Debian package servers\); CI runs it$"
+    ):
+        program("no-such-server", "servers")
+
+
+@pytest.mark.parametrize("label", KINDS)
 async def test_every_name_is_resolved_with_the_lines_of_the_page(around: Surroundings, label: str) -> None:
     resolver = await awake(around, label)
 
@@ -79,7 +104,7 @@ async def test_every_name_is_resolved_with_the_lines_of_the_page(around: Surroun
 async def test_a_change_is_seen_when_the_old_answer_has_expired(around: Surroundings) -> None:
     changed, missing = "changed.shop.svc.clusterset.local", "later.shop.svc.clusterset.local"
     around.feed.publish([service("shop/changed", ["10.5.0.1"])])
-    here = {label: await awake(around, label) for label in SNIPPETS if label not in around.absent}
+    here = {label: await awake(around, label) for label in KINDS if label not in around.absent}
     if not here:
         pytest.skip("; ".join(sorted(set(around.absent.values()))))
 
