@@ -17,6 +17,8 @@ from support.federation import Federation, Member
 NAME = "propagation"
 SAMPLES = 300
 PAUSE = 0.02
+UNSEEN = 0.002
+BETWEEN = 0.0005
 
 
 class EnvoyWeights:
@@ -57,7 +59,7 @@ metadata: {{namespace: shop, name: echo}}
 def _change(member: Member, weight: int) -> float:
     """Write the document; gives the moment at which it was there (monotonic seconds)."""
     path = member.folder / "services" / "echo.yaml"
-    temporary = path.with_suffix(".tmp")
+    temporary = member.folder / "echo.yaml"
     temporary.write_text(_document(weight, member.net.address(10)))
     start = time.perf_counter()
     os.replace(temporary, path)
@@ -74,7 +76,9 @@ def _propagation(folder: Path) -> list[float]:
         for number in range(SAMPLES):
             weight = number % 50 + 2
             start = _change(west, weight)
+            time.sleep(UNSEEN)
             while envoy.weight("shop/echo") != weight:
+                time.sleep(BETWEEN)  # Envoy answers on the thread that takes the change in
                 if time.perf_counter() - start > 10:
                     raise RuntimeError(f"change {number} did not arrive within 10 s")
             samples.append((time.perf_counter() - start) * 1000)

@@ -186,10 +186,20 @@ def pace(
                 pass
         if nap and not came and due * gap < nap:
             time.sleep(nap)
-    times.sort()
-    p50, p99 = times[len(times) // 2] * 1e6, times[len(times) * 99 // 100] * 1e6
-    found = {"sent": sent, "answers": len(times), "failed": failed, "p50_us": p50, "p99_us": p99, "seen": seen}
-    print(json.dumps(found))
+    calm = median_of_tenths(times, int(rate / 10))
+    p50, p99 = rank(times, 50), rank(times, 99)
+    found = {"sent": sent, "answers": len(times), "failed": failed, "p50_us": p50 * 1e6, "p99_us": p99 * 1e6}
+    print(json.dumps({**found, "calm_p99_us": calm * 1e6, "seen": seen}))
+
+
+def rank(times: list[float], percent: int) -> float:
+    return sorted(times)[min(len(times) - 1, len(times) * percent // 100)] if times else 0.0
+
+
+def median_of_tenths(times: list[float], tenth: int) -> float:
+    """The middle one of the p99 of each tenth of a second: what it is when the machine does not stand still."""
+    pieces = [times[at : at + tenth] for at in range(0, max(1, len(times) - tenth + 1), tenth)]
+    return rank([rank(piece, 99) for piece in pieces], 50)
 
 
 def floor(address: tuple[str, int], answers: dict[bytes, bytes]) -> None:

@@ -35,6 +35,8 @@ class Pace(msgspec.Struct, frozen=True):
     failed: int
     p50_us: float
     p99_us: float
+    calm_p99_us: float
+    """The median of the p99 of each tenth of a second."""
     seen: list[tuple[str, float]]
 
     @property
