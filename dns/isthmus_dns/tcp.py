@@ -11,6 +11,8 @@ from isthmus_dns.traffic import Traffic
 from isthmus_dns.udp import Respond, See
 
 _LONGEST_QUERY = 4096
+_TURN = 16
+"""So many queries of one connection are answered before others have their turn."""
 
 
 class TcpLimits(msgspec.Struct, frozen=True):
@@ -99,9 +101,11 @@ class _Connection(asyncio.Protocol):
     def __init__(self, listener: TcpListener) -> None:
         self._listener = listener
         self._buffer = b""
+        self._at = 0
         self._client = ""
         self._port = 0
         self._paused = False
+        self._resting = False
         self._eof = False
         self._transport: asyncio.Transport | None = None
         self.last_query = listener.clock()
@@ -119,28 +123,46 @@ class _Connection(asyncio.Protocol):
         self._transport = None
 
     def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        self._answer()
+        self._buffer = self._buffer[self._at :] + data
+        self._at = 0
+        if not self._resting:
+            self._answer()
 
     def eof_received(self) -> bool:
         self._eof = True
-        return self._paused  # what was asked before the client's end of stream is still answered
+        return self._paused or self._resting  # what was asked before the client's end of stream is still answered
 
     def pause_writing(self) -> None:
         # The client does not read its answers: take no more queries from it.
         self._paused = True
-        if self._transport is not None and not self._eof:
-            self._transport.pause_reading()
+        self._stop_reading()
 
     def resume_writing(self) -> None:
         self._paused = False
+        if not self._resting:
+            self._go_on()
+
+    def _rest(self) -> None:
+        """Let others have their turn before the rest of what came is answered."""
+        self._resting = True
+        self._stop_reading()
+        asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._resting = False
+        if self._transport is None or self._transport.is_closing():
+            return
         self._answer()
-        if self._transport is None or self._paused:
+        if self._paused or self._resting or self._transport.is_closing():
             return
         if self._eof:
             self._transport.close()
         else:
             self._transport.resume_reading()
+
+    def _stop_reading(self) -> None:
+        if self._transport is not None and not self._eof and not self._transport.is_closing():
+            self._transport.pause_reading()
 
     def end(self) -> None:
         """Close after what is already written; a client that does not read is cut off."""
@@ -157,10 +179,13 @@ class _Connection(asyncio.Protocol):
             self._transport.abort()
 
     def _answer(self) -> None:
-        listener, buffer, at = self._listener, self._buffer, 0
+        listener, buffer, at = self._listener, self._buffer, self._at
         began = listener.clock()
         requests = answered = octets = 0
         while not self._paused and len(buffer) - at >= 2 and self._transport is not None:
+            if requests == _TURN:
+                self._rest()
+                break
             length = buffer[at] << 8 | buffer[at + 1]
             if length > _LONGEST_QUERY or length < 12:
                 self._transport.close()  # no query is like that: the stream is out of step or hostile
@@ -178,7 +203,8 @@ class _Connection(asyncio.Protocol):
                 answered += 1
                 octets += len(response)
                 self._transport.write(len(response).to_bytes(2, "big") + response)
-        self._buffer = buffer[at:]
+        # A long buffer is not copied for each turn, but no more of it is kept than has to be.
+        self._buffer, self._at = (buffer, at) if self._resting else (buffer[at:], 0)
         if requests:
             self.last_query = listener.clock()
             listener.touch(self)

@@ -273,6 +273,31 @@ async def test_a_connection_that_is_silent_is_closed_whether_it_asked_before_or_
         writer.close()
 
 
+PIPELINES = """
+import socket, sys, threading
+host, port, query = sys.argv[1], int(sys.argv[2]), bytes.fromhex(sys.argv[3])
+def swallow(sock):
+    while sock.recv(1 << 20): pass
+def pour():
+    sock = socket.create_connection((host, port))
+    threading.Thread(target=swallow, args=(sock,)).start()
+    while True: sock.sendall(query * 5000)
+for _ in range(10): threading.Thread(target=pour).start()
+"""
+
+
+async def test_clients_that_pipeline_without_end_do_not_starve_others(tmp_path: Path) -> None:
+    query = question("nope.clusterset.local", "A", 1232).to_wire()
+    framed = len(query).to_bytes(2, "big") + query
+    async with server(tmp_path, workers=1) as address:
+        arguments = [sys.executable, "-c", PIPELINES, address.host, str(address.port), framed.hex()]
+        with Process(arguments, tmp_path / "pipelines.log") as pipelines, client("127.0.0.1", address) as sock:
+            for _ in range(20):
+                assert await _found(sock)
+                assert shown(dns.message.from_wire(await asked_over_tcp(address, question(NAME).to_wire()))) == FOUND
+            pipelines.kill()
+
+
 # Everything wrong and unusual, once more, of a server with sockets.
 
 

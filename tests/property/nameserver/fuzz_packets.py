@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from contextlib import suppress
 
 import dns.exception
 import dns.flags
@@ -12,8 +13,11 @@ import dns.rdatatype
 
 from isthmus_dns.answer import Responder
 from isthmus_dns.cookies import Cookies, Standing
+from isthmus_dns.mmsg import BatchedUdpListener, mmsg_available
+from isthmus_dns.ratelimit import RateLimiter
 from isthmus_dns.tcp import TcpListener, _Connection
 from isthmus_dns.traffic import Traffic
+from isthmus_dns.udp import UdpListener
 from property.nameserver.fuzz_servers import (
     CLIENT,
     NOW,
@@ -85,6 +89,68 @@ def _beyond_doubt(query: dns.message.Message, packet: bytes) -> bool:
     return plain and not query.additional and not any(option.otype in (8, 10) for option in query.options)
 
 
+# Many datagrams at once, through real sockets.
+
+_HOSTS = ("127.0.0.1", "127.0.0.2")
+_TAKEN = {UdpListener: 4096, BatchedUdpListener: 2048}
+"""How much of a longer packet each listener takes."""
+
+
+def batch(data: bytes) -> None:
+    """Packets of two clients in one batch: each gets its own answers, in order, at its own address."""
+    choice, octets = data[0] if data else 0, data[1:]
+    server = SERVERS[choice % len(SERVERS)]
+    kind = BatchedUdpListener if choice & 0x80 and mmsg_available() else UdpListener
+    seen: list[tuple[bytes, bytes | None, str]] = []
+    packets = [(at % 2 if choice & 0x20 else 0, packet) for at, packet in enumerate(_pieces(octets))]
+    with _bound(_HOSTS[0]) as ours, _bound(_HOSTS[0]) as one, _bound(_HOSTS[1]) as other:
+        listener = kind(
+            *(ours, server, Traffic(), lambda: 0.0, RateLimiter(1000) if choice & 0x10 else None),
+            (lambda packet, answer, client, port, tcp: seen.append((packet, answer, client)))
+            if choice & 0x40
+            else None,
+        )
+        for who, packet in packets:
+            (one, other)[who].sendto(packet, ours.getsockname())
+        taken = [(who, packet[: _TAKEN[kind]]) for who, packet in packets]
+        for _ in range(2):
+            listener._drain()
+        answers = [server.respond_slowly(packet, False, _HOSTS[who]) for who, packet in taken]
+        for number, client in enumerate((one, other)):
+            expected = [answer for (who, _), answer in zip(taken, answers, strict=True) if who == number and answer]
+            assert _received(client) == expected
+    server.take_asked()
+    if choice & 0x40:
+        asked = [(packet, answer, _HOSTS[who]) for (who, packet), answer in zip(taken, answers, strict=True)]
+        assert sorted(seen, key=repr) == sorted(asked, key=repr)
+
+
+def _pieces(octets: bytes) -> list[bytes]:
+    """Packets with two bytes of length each, as over TCP, but short and long ones too; at most seventy."""
+    found: list[bytes] = []
+    at = 0
+    while at + 2 <= len(octets) and len(found) < 70:
+        length = int.from_bytes(octets[at : at + 2], "big") & 0xFFF
+        found.append(octets[at + 2 : at + 2 + length])
+        at += 2 + length
+    return found
+
+
+def _bound(host: str) -> socket.socket:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.setblocking(False)
+    sock.bind((host, 0))
+    return sock
+
+
+def _received(client: socket.socket) -> list[bytes]:
+    found = []
+    with suppress(BlockingIOError):
+        while True:
+            found.append(client.recv(65536))
+    return found
+
+
 # A TCP stream.
 
 
@@ -94,7 +160,7 @@ class _Wire(asyncio.Transport):
     def __init__(self, room: int) -> None:
         super().__init__({"peername": (CLIENT, 4711)})
         self.answers: list[bytes] = []
-        self.closed = self.paused = False
+        self.closed = self.paused = self.stopped = False
         self.connection: _Connection | None = None
         self._room = room
 
@@ -114,14 +180,21 @@ class _Wire(asyncio.Transport):
         return self.closed
 
     def pause_reading(self) -> None:
-        pass
+        self.stopped = True
 
     def resume_reading(self) -> None:
-        pass
+        self.stopped = False
 
 
 def stream(data: bytes) -> None:
     """A stream of queries: however it is cut into pieces, every whole one is answered in order until one is hostile."""
+    _LOOP.run_until_complete(_stream(data))
+
+
+_LOOP = asyncio.new_event_loop()
+
+
+async def _stream(data: bytes) -> None:
     choice, octets = data[0] if data else 0, data[1:]
     piece, room = (choice & 0x1F) * 7 + 1, (choice >> 5) + 1
     server = SERVERS[0]
@@ -132,12 +205,16 @@ def stream(data: bytes) -> None:
     wire = _Wire(room)
     connection = wire.connection = _Connection(listener)
     connection.connection_made(wire)
-    for at in range(0, len(octets), piece):
-        if not wire.closed:
+    at = 0
+    while not wire.closed and (at < len(octets) or wire.stopped):
+        if wire.paused:
+            wire.paused = False
+            connection.resume_writing()
+        elif wire.stopped:
+            await asyncio.sleep(0)  # it rests: others have their turn
+        else:
             connection.data_received(octets[at : at + piece])
-            while wire.paused:
-                wire.paused = False
-                connection.resume_writing()
+            at += piece
     assert wire.answers == expected
     assert wire.closed is hostile
     connection.connection_lost(None)

@@ -5,12 +5,13 @@ The first byte of every input chooses a variant (a server, a kind of message), s
 
 from collections.abc import Callable, Mapping
 
-from property.nameserver.fuzz_packets import cookie, datagram, stream
+from property.nameserver.fuzz_packets import batch, cookie, datagram, stream
 from property.nameserver.fuzz_texts import document, token
 from property.nameserver.fuzz_zones import changes, feed
 
 RULES: Mapping[str, Callable[[bytes], None]] = {
     "datagram": datagram,
+    "batch": batch,
     "changes": changes,
     "stream": stream,
     "cookie": cookie,
