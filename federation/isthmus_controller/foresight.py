@@ -29,8 +29,8 @@ class Foresight:
         self._feeds = feeds
         self._ahead: dict[str, _Ahead] = {}
 
-    def expect(self, wishes: Iterable[Wish]) -> None:
-        """These are on their way to etcd: tell those that may be told."""
+    def expect(self, wishes: Sequence[Wish]) -> bool:
+        """These are on their way to etcd: tell those that may be told; whether these are all."""
         news: list[Published] = []
         for wish in wishes:
             name = _name(wish.key)
@@ -38,6 +38,7 @@ class Foresight:
                 self._ahead[name] = _Ahead(wish.body)
                 news.append(Published(CAPACITY, name, wish.body))
         self._feeds.tell(news)
+        return len(news) == len(wishes)
 
     def written(self, key: RecordKey, body: bytes | None, revision: int) -> None:
         """etcd has this at `revision`; from there on the registry's word counts, unless a newer one is on its way."""

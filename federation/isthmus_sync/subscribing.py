@@ -1,5 +1,6 @@
 """Subscribe on an open stream of messages, whatever carries it; what every end of a stream has in common."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -56,4 +57,5 @@ async def subscribe_on(wire: Wire, subscribing: Subscribing) -> None:
     while (payload := await wire.read()) is not None:
         update = stream.receive(read_response(payload))
         refused = await subscribing.apply(update)
+        await asyncio.sleep(0)  # what the update caused goes before the word that it was taken
         await wire.write(stream.answer(update, refused).SerializeToString())

@@ -273,7 +273,9 @@ class Agent:
 
     async def _follow_services(self) -> None:
         async for services in self.files.services.follow():
-            self.hub.take_services(services)
+            changed = self.hub.offer(services)
+            await asyncio.sleep(0)  # the other clusters are told first: the way to them is the longest
+            self.hub.serve(changed)
 
     async def _follow_problems(self) -> None:
         async for state in self.files.state.follow():

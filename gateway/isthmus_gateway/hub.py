@@ -109,6 +109,8 @@ class Hub:
         if touched.clusters:
             self._tell_trust()
         self.routes.touch(touched.services)
+        if self.routes.hurry():
+            self.computed()
         self._on_change()
 
     def computed(self) -> None:
@@ -180,15 +182,24 @@ class Hub:
 
     def take_services(self, services: LocalServices) -> None:
         """The source describes these services now."""
+        self.serve(self.offer(services))
+
+    def offer(self, services: LocalServices) -> frozenset[ServiceName]:
+        """Tell the other clusters; gives the services that changed, which this cluster must `serve`."""
         changed = self.routes.set_local(services)
-        # The other clusters first: their way is the longest.
         with self.offers.publication.change():
             for name in changed:
                 self.offers.describe(name, services.get(name))
+        return changed
+
+    def serve(self, changed: frozenset[ServiceName]) -> None:
+        """Tell our own Envoy and DNS of services that changed here."""
         with self.feed.publication.change():
             for name in changed:
-                self._tell_export(name, services.get(name))
-        self.routes.touch(changed)
+                self._tell_export(name, self.routes.local.get(name))
+            self.routes.touch(changed)
+            if self.routes.hurry():
+                self.computed()
 
     def _tell_export(self, name: ServiceName, local: LocalService | None) -> None:
         if local is None or local.export is None:

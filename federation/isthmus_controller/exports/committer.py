@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 _ROUND = 1_000
 """Operations of one round: ten transactions side by side. Whoever comes later waits for this round only."""
 
+_GATHER = 0.002
+"""Seconds that changes wait for company which gateways were told ahead: nobody waits for them but their sender."""
+
 
 class CommitStats:
     """What the metrics want to know; the committer calls it."""
@@ -37,8 +40,8 @@ class CommitStats:
 class Ahead(Protocol):
     """Who wants to know of writes before they are done; the committer calls it."""
 
-    def expect(self, wishes: Iterable[Wish]) -> None:
-        """These are being written."""
+    def expect(self, wishes: Sequence[Wish]) -> bool:
+        """These are being written; whether whom it concerns knows all of them already."""
 
     def written(self, key: RecordKey, body: bytes | None, revision: int) -> None:
         """This is in etcd."""
@@ -48,7 +51,8 @@ class Ahead(Protocol):
 
 
 class _Nobody:
-    def expect(self, wishes: Iterable[Wish]) -> None: ...
+    def expect(self, wishes: Sequence[Wish]) -> bool:
+        return False
 
     def written(self, key: RecordKey, body: bytes | None, revision: int) -> None: ...
 
@@ -62,6 +66,8 @@ class _Ticket(msgspec.Struct, eq=False):
     wishes: Sequence[Wish]
     done: asyncio.Future[None]
     since: float
+    told: bool
+    """Gateways know all of it already."""
 
 
 class _Planned(msgspec.Struct, frozen=True):
@@ -101,10 +107,10 @@ class Committer:
         if not wishes:
             return
         loop = asyncio.get_running_loop()
-        ticket = _Ticket(cluster, wishes, loop.create_future(), loop.time())
+        told = self._told_ahead.expect([wish for wish in wishes if self._value(wish.key) != wish.body])
+        ticket = _Ticket(cluster, wishes, loop.create_future(), loop.time(), told)
         self._waiting.append(ticket)
         self._wake.set()
-        self._told_ahead.expect(wish for wish in wishes if self._value(wish.key) != wish.body)
         try:
             await ticket.done
         finally:
@@ -115,6 +121,8 @@ class Committer:
         """Commit round after round until cancelled."""
         while True:
             await self._wake.wait()
+            if all(ticket.told for ticket in self._waiting):
+                await asyncio.sleep(_GATHER)
             tickets = self._next_round()
             try:
                 await self._commit_round(tickets)
