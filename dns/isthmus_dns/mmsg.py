@@ -169,8 +169,13 @@ class BatchedUdpListener(UdpListener):
             octets = self._place(answers)  # type: ignore[arg-type] # as the line above says
             return count, self._send_all(descriptor, 0, count), octets + 2 * count
         octets = self._place([answer or b"" for answer in answers])
-        ready = [at for at, answer in enumerate(answers) if answer is not None]
-        return len(ready), sum(self._send_all(descriptor, at, at + 1) for at in ready), octets + 2 * len(ready)
+        ready, sent, at = count - answers.count(None), 0, 0
+        answers.append(None)  # so that every run of answers has an end
+        while at < count:
+            end = answers.index(None, at)
+            sent += self._send_all(descriptor, at, end)
+            at = end + 1
+        return ready, sent, octets + 2 * ready
 
     def _place(self, answers: list[bytes]) -> int:
         """Lay the answers out for the kernel, one behind the other; how long they are together."""
