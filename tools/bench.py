@@ -1,7 +1,8 @@
 """Run tests/bench/bench_*.py, print their rows as a table, keep them in build/bench/, and refresh docs/benchmarks.md.
 
-A bench module has NAME and `def rows() -> list[Row]` (tests/support/bench.py). Each runs in a process of its own.
-`make bench ONLY=name` runs one and leaves the document alone, which shows full runs only.
+A bench module has NAME and `def rows() -> list[Row]` (tests/support/bench.py), and may have `def about() -> str`, a
+sentence below its table. Each runs in a process of its own. `make bench ONLY=name` runs one and leaves the document
+alone; `python tools/bench.py name --write` puts what it found into its section.
 """
 
 import importlib.util
@@ -44,6 +45,8 @@ def measure(path: Path) -> None:
     rows: list[Row] = module.rows()
     RESULTS.mkdir(parents=True, exist_ok=True)
     (RESULTS / f"{module.NAME}.json").write_bytes(msgspec.json.format(msgspec.json.encode(rows)) + b"\n")
+    about: str = module.about() if hasattr(module, "about") else ""
+    (RESULTS / f"{module.NAME}.about").write_text(about)
 
 
 def name_of(path: Path) -> str:
@@ -93,16 +96,31 @@ def machine() -> str:
 * Envoy {envoy}, etcd {etcd}"""
 
 
+def section(name: str) -> str:
+    """What one bench found, from the files that it left."""
+    rows = msgspec.json.decode((RESULTS / f"{name}.json").read_bytes(), type=list[Row])
+    about = (RESULTS / f"{name}.about").read_text()
+    return f"## {name}\n\n{table([HEAD, *map(cells, rows)])}\n" + (f"\n{about}\n" if about else "")
+
+
+def replaced(document: str, name: str, new: str) -> str:
+    """The document with another section of this name; at its end if there was none."""
+    head, *sections = re.split(r"^(?=## )", document, flags=re.MULTILINE)
+    kept = [one.rstrip() for one in sections if not one.startswith(f"## {name}\n")]
+    return "\n\n".join([head.rstrip(), *sorted([*kept, new.rstrip()])]) + "\n"
+
+
 def main() -> int:
     if sys.argv[1:2] == ["--measure"]:
         measure(Path(sys.argv[2]))
         return 0
+    write = sys.argv[2:] == ["--write"]
     only = sys.argv[1] if len(sys.argv) > 1 else ""
     benches = {name_of(path): path for path in sorted(BENCHES.glob("bench_*.py"))}
     if only and only not in benches:
         print(f"bench: there is no {only!r}; choose one of: {', '.join(benches) or 'none yet'}", file=sys.stderr)
         return 2
-    document = [INTRODUCTION, machine()]
+    found: dict[str, str] = {}
     broken: list[str] = []
     for name, path in benches.items():
         if only and name != only:
@@ -112,15 +130,16 @@ def main() -> int:
         if subprocess.run([sys.executable, str(Path(__file__)), "--measure", str(path)], check=False).returncode != 0:
             broken.append(name)
             continue
-        rows = msgspec.json.decode((RESULTS / f"{name}.json").read_bytes(), type=list[Row])
-        shown = table([HEAD, *map(cells, rows)])
-        print(f"{shown}\n({time.monotonic() - started:.0f} s)", flush=True)
-        document.append(f"\n## {name}\n\n{shown}")
+        found[name] = section(name)
+        print(f"{found[name].partition(chr(10) * 2)[2]}({time.monotonic() - started:.0f} s)", flush=True)
     if broken:
         print(f"bench: did not run to the end: {', '.join(broken)}", file=sys.stderr)
         return 1
-    if not only:
-        DOCUMENT.write_text("\n".join(document) + "\n")
+    if write:
+        DOCUMENT.write_text(replaced(DOCUMENT.read_text(), only, found[only]))
+    elif not only:
+        DOCUMENT.write_text("\n".join([INTRODUCTION, machine(), "", "\n".join(found.values())]))
+    if write or not only:
         print(f"\nwritten: {DOCUMENT.relative_to(ROOT)}")
     return 0
 

@@ -5,6 +5,7 @@ ISTHMUS_BENCH_ROWS=qps,p99 measures only these parts (README.md lists them).
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -95,6 +96,30 @@ async def measure(folder: Path, parts: Sequence[str]) -> list[Row]:
 def absent() -> list[Row]:
     """What was not compared with, and why, so that a table of fewer rows explains itself."""
     return [Row.noted(f"{name} was not there to compare with", 0, "") for name in PEERS if not program(PEERS[name][0])]
+
+
+def about() -> str:
+    """What stood beside us, and how."""
+    versions = {
+        "BIND": ("named", "-v", r"BIND ([0-9.]+)"),
+        "CoreDNS": ("coredns", "-version", r"CoreDNS-([0-9.]+)"),
+        "Knot": ("knotd", "-V", r"version ([0-9.]+)"),
+        "dnsperf": ("dnsperf", "-h", r"Version ([0-9.]+)"),
+    }
+    beside = ", ".join(f"{name} {version_of(*how) or '(not there)'}" for name, how in versions.items())
+    return f"""Beside {beside}.
+Server and load are held to one core each; everybody serves the same zone with one worker, and takes its turn several
+times: figures are medians. The mix is 60 % A, 20 % AAAA, 5 % SRV, 10 % NXDOMAIN and 5 % NODATA, half with EDNS, over
+1,000 services and 50 headless ones of ten endpoints. The bare loop answers the same bytes and does nothing else."""
+
+
+def version_of(name: str, flag: str, pattern: str) -> str:
+    found = program(name)
+    if not found:
+        return ""
+    answer = subprocess.run([found, flag], capture_output=True, text=True, check=False)
+    match = re.search(pattern, answer.stdout + answer.stderr)
+    return match[1] if match else "?"
 
 
 def rows() -> list[Row]:

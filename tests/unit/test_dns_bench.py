@@ -17,10 +17,11 @@ from support.dns_peers.load import Broken
 from support.dns_peers.throughput import rows
 from unit.nameserver.builders import ask, responder
 
+ROOT = Path(__file__).parents[2]
 
-def load_script() -> ModuleType:
-    path = Path(__file__).parents[1] / "bench" / "dns_load.py"
-    spec = importlib.util.spec_from_file_location("dns_load", path)
+
+def script(path: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -63,12 +64,12 @@ def test_a_change_counts_until_the_first_answer_with_it() -> None:
 
 
 def test_stalls_of_the_machine_do_not_move_the_median_of_the_tenths() -> None:
-    script = load_script()
+    load = script("tests/bench/dns_load.py")
     calm, stalled = [0.0001] * 100, [0.0001] * 90 + [0.005] * 10
-    assert script.median_of_tenths([*calm, *stalled, *calm], 100) == 0.0001
-    assert script.rank([*calm, *stalled, *calm], 99) == 0.005
-    assert script.median_of_tenths(calm[:10], 100) == 0.0001
-    assert script.rank([], 99) == 0.0
+    assert load.median_of_tenths([*calm, *stalled, *calm], 100) == 0.0001
+    assert load.rank([*calm, *stalled, *calm], 99) == 0.005
+    assert load.median_of_tenths(calm[:10], 100) == 0.0001
+    assert load.rank([], 99) == 0.0
 
 
 def test_dnsperf_is_believed_only_when_it_lost_nearly_nothing() -> None:
@@ -96,3 +97,12 @@ def test_a_peer_that_is_not_there_has_no_row() -> None:
         ("bare loop", True),
     ]
     assert listed[1].ratio == 2.5
+
+
+def test_one_section_of_the_document_is_exchanged_and_the_others_stay() -> None:
+    replaced = script("tools/bench.py").replaced
+    document = "# Benchmarks\n\nAbout.\n\n## cli\n\n| a |\n\n## dns\n\n| old |\n\nOld words.\n\n## zone\n\n| c |\n"
+    assert replaced(document, "dns", "## dns\n\n| new |\n") == document.replace("| old |\n\nOld words.", "| new |")
+    assert replaced(document, "more", "## more\n\n| m |\n") == document.replace(
+        "## zone", "## more\n\n| m |\n\n## zone"
+    )
