@@ -6,6 +6,7 @@ from google.protobuf.message import DecodeError
 
 from isthmus_core.errors import InvalidInput
 from isthmus_dns.reading import read
+from isthmus_dns.records import WHY
 from isthmus_dns.service import service_owner
 from isthmus_dns.zone import Freshness, Zone
 from isthmus_sync.proto import isthmus_pb2 as pb
@@ -13,6 +14,7 @@ from isthmus_sync.proto import isthmus_pb2 as pb
 ZONE_SERVICE = "type.googleapis.com/isthmus.v1.ZoneService"
 ZONE_HEADER = "type.googleapis.com/isthmus.v1.ZoneHeader"
 HEADER_NAME = "zone"
+LONGEST_NAME = 255
 
 
 def apply_services(zone: Zone, changed: Mapping[str, bytes], removed: Iterable[str]) -> dict[str, str]:
@@ -29,6 +31,21 @@ def apply_services(zone: Zone, changed: Mapping[str, bytes], removed: Iterable[s
         except InvalidInput:
             continue  # a name that we never took in
     return refused
+
+
+def refusal(name: str, body: bytes, trial: Zone) -> str | None:
+    """Why `apply_services` would refuse this service; None when it would not. `trial` stays as it is."""
+    try:
+        service = read(name, body)
+        # Only names can still be too long. Those of endpoints are made of many labels; the others are added up.
+        below = max((len(port.owner) for port in service.ports), default=0)
+        above = max(len(apex.origin) for apex in trial.apexes)
+        if service.hosts or max(below, len(WHY)) + len(service.owner) + above > LONGEST_NAME:
+            trial.put(service)
+            trial.remove(service.owner)
+    except InvalidInput as wrong:
+        return str(wrong)
+    return None
 
 
 def apply_header(zone: Zone, changed: Mapping[str, bytes]) -> dict[str, str]:

@@ -108,8 +108,8 @@ class Relay:
         for count, (name, changed) in enumerate(update.changed.items()):
             if count % _BIT == 0:
                 await asyncio.sleep(0)  # the workers have it first
-            refused |= intake.apply_services(self._trial, {name: changed.body}, ())
-            intake.apply_services(self._trial, {}, (name,))
+            if (reason := intake.refusal(name, changed.body, self._trial)) is not None:
+                refused[name] = reason
         if len(update.changed) >= _MANY:
             gc.freeze()
         return refused

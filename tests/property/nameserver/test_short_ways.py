@@ -4,11 +4,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isthmus_core.errors import InvalidInput
+from isthmus_dns.apex import ZoneSpec
 from isthmus_dns.compiled import compile_answer
+from isthmus_dns.intake import apply_services, refusal
 from isthmus_dns.reading import read
 from isthmus_dns.records import service_records
 from isthmus_dns.service import Service, read_service
 from isthmus_dns.vip import compile_vip
+from isthmus_dns.zone import Zone
 from isthmus_sync.proto import isthmus_pb2 as pb
 
 ORIGIN = b"\x0aclusterset\5local\0"
@@ -111,3 +114,13 @@ def test_the_commonest_service_takes_the_short_way() -> None:
     service = read("shop/web", message.SerializeToString(deterministic=True))
 
     assert compile_vip(service.owner + ORIGIN, service, 5) is not None
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.one_of(messages, sound), st.sampled_from(["clusterset.local", f"{'z' * 63}.{'y' * 50}.example"]))
+def test_what_would_be_refused_is_known_beforehand(message: pb.ZoneService, origin: str) -> None:
+    name, body = f"{message.namespace}/{message.name}", message.SerializeToString(deterministic=True)
+    trial, zone = Zone((ZoneSpec(origin),)), Zone((ZoneSpec(origin),))
+
+    assert refusal(name, body, trial) == apply_services(zone, {name: body}, ()).get(name)
+    assert len(trial) == 0
