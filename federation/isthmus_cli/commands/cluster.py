@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from isthmus_cli.api import admin_client, controller_option
+from isthmus_cli.asking import require_answer
 from isthmus_cli.commands.status import STATES, cluster_row
 from isthmus_cli.home import find_home, home_option
 from isthmus_cli.output import output_option, paint, show, table
@@ -185,6 +186,7 @@ def undrain(name: str, home: Path | None, controller: str | None) -> None:
 @controller_option
 def remove(name: str, yes: bool, home: Path | None, controller: str | None) -> None:
     """Take NAME out of the federation, with all that it exports."""
+    require_answer(yes)
     client = admin_client(home, controller)
     client.get("clusters", name)
     if not yes:

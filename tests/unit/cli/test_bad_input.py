@@ -48,6 +48,10 @@ def empty(tmp_path: Path) -> Iterator[Path]:
         (["controller", "--log-level", "loud"], "--log-level: 'loud' is not known. Use one of 'debug', 'info'"),
         (["gateway", "--envoy-concurrency", "0"], "--envoy-concurrency: 0 is too small"),
         (["gateway", "--web-listen", "15020"], "--web-listen: '15020' is not HOST:PORT"),
+        (
+            ["cluster", "remove", "west"],
+            "'isthmus cluster remove' asks before it does this, so it needs a terminal or --yes",
+        ),
         (["cluster", "register", "west", "--locality", "a/b/c", "--ttl", "0"], "0 is not in the range 1<=x<=1440"),
         (["dns", "--workers", "0"], "--workers: 0 is too small. Use a whole number from 1 to 64."),
         (["dns", "--ttl", "86401"], "--ttl: 86401 is too large. Use a whole number from 0 to 86400."),
