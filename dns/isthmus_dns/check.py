@@ -131,6 +131,9 @@ def _server(probes: Probes) -> list[Finding]:
         mend = f"Ask the port that `isthmus dns` listens on, or serve the zone {probes.zone} there."
         return [Finding(Level.ERROR, about, f"is not an authority for {probes.zone} ({udp.rcode})", mend)]
     findings = [Finding(Level.OK, about, f"answers {probes.name} with {_said(udp)}")]
+    if udp.rcode == "NXDOMAIN":
+        mend = "Write SERVICE.NAMESPACE or the whole name; `isthmus services` lists what is exported."
+        findings = [Finding(Level.WARNING, about, f"says that {probes.name} does not exist", mend)]
     if not tcp.given:
         mend = "Let TCP through to its port: long answers need it (RFC 9210)."
         findings.append(Finding(Level.WARNING, about, "does not answer over TCP", mend))

@@ -1,6 +1,7 @@
 """Ask servers and resolvers what `check` judges."""
 
 import asyncio
+import ipaddress
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ import dns.message
 import dns.rcode
 import dns.rdatatype
 
+from isthmus_core.errors import InvalidInput
 from isthmus_dns.addresses import Address, parse_address
 from isthmus_dns.check import Finding, Heard, Probes, Reply, ResolvConf, diagnose, parse_resolv_conf, searched_first
 
@@ -28,13 +30,13 @@ async def check(
 ) -> list[Finding]:
     """What is wrong on the way from the resolvers of this machine to `name`; `server` is IP:PORT of `isthmus dns`.
 
-    `resolvers` (IP:PORT) are asked instead of those that `resolv_conf` names.
+    `resolvers` (IP or IP:PORT) are asked instead of those that `resolv_conf` names.
     """
     address = parse_address(server)
     text = await asyncio.to_thread(resolv_conf.read_text) if resolv_conf.exists() else ""
     conf = parse_resolv_conf(text)
     asked = name if name.rstrip(".").endswith(zone) else f"{name}.svc.{zone}"
-    through = [parse_address(text) for text in resolvers] or [Address(host, 53) for host in conf.servers]
+    through = [_resolver(text) for text in resolvers or conf.servers]
     (udp, tcp, version, missing), heard = await asyncio.gather(
         asyncio.gather(
             ask(address, asked),
@@ -45,6 +47,20 @@ async def check(
         asyncio.gather(*(_hear(resolver, asked, zone, conf) for resolver in through)),
     )
     return diagnose(Probes(zone, asked, udp, tcp, version, missing, tuple(heard), conf))
+
+
+def _resolver(text: str) -> Address:
+    """IP:PORT, or an IP address whose port is the usual one."""
+    try:
+        return Address(str(ipaddress.ip_address(text)), 53)
+    except ValueError:
+        pass
+    try:
+        return parse_address(text)
+    except InvalidInput:
+        raise InvalidInput(
+            f"{text!r} is not the address of a resolver", "Write IP or IP:PORT, for example 10.96.0.10 or [::1]:5353."
+        ) from None
 
 
 async def _hear(resolver: Address, name: str, zone: str, conf: ResolvConf) -> Heard:

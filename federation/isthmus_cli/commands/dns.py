@@ -109,8 +109,15 @@ _MAKE_SECRET = "Make one with 'openssl rand -hex 16'."
     show_default=True,
     help="Which resolvers this machine's clients ask.",
 )
+@click.option(
+    "--resolver",
+    "resolvers",
+    multiple=True,
+    metavar="IP[:PORT]",
+    help="Ask this resolver instead of those in --resolv-conf. May be repeated.",
+)
 @output_option
-def check(name: str, server: str, zone: str, resolv_conf: Path, output: str) -> None:
+def check(name: str, server: str, zone: str, resolv_conf: Path, resolvers: tuple[str, ...], output: str) -> None:
     """Resolve NAME (<service>.<namespace>, or a full name) from the outside, and say what is wrong on the way.
 
     Asks the server itself over UDP and TCP, then each resolver that the clients of this machine use. The exit status
@@ -119,7 +126,7 @@ def check(name: str, server: str, zone: str, resolv_conf: Path, output: str) -> 
     from isthmus_dns.check import Level
     from isthmus_dns.prober import check as probe
 
-    findings = asyncio.run(probe(server, name, zone, resolv_conf))
+    findings = asyncio.run(probe(server, name, zone, resolv_conf, resolvers))
     colours = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "red"}
 
     def as_table() -> str:

@@ -151,10 +151,10 @@ async def test_go_finds_addresses_and_services(
     assert "no such host" in net.island.run(go_lookup, "shop.svc.clusterset.local", files=files)
 
 
-def checked(net: Internet, name: str, resolv_conf: Path) -> list[dict[str, Any]]:
+def checked(net: Internet, name: str, resolv_conf: Path, *more: str) -> list[dict[str, Any]]:
     """What `isthmus dns check` finds wrong on the island."""
     command = Path(sys.executable).with_name("isthmus")
-    words = ("--server", str(OURS[0]), "--resolv-conf", resolv_conf, "--output", "json")
+    words = ("--server", str(OURS[0]), "--resolv-conf", resolv_conf, "--output", "json", *more)
     found = json.loads(net.island.run(command, "dns", "check", name, *words))
     return [one for one in found if one["level"] != "ok"]
 
@@ -219,7 +219,7 @@ async def test_the_check_sees_that_a_resolver_expects_signatures(net: Internet, 
         pytest.skip(str(reason))
     await saying_something(at, process, net.island.inside)
 
-    (found,) = checked(net, WEB, resolv_conf(tmp_path, f"nameserver {at.host}\n")["/etc/resolv.conf"])
+    (found,) = checked(net, WEB, tmp_path / "no resolv.conf", "--resolver", at.host)
 
     assert found["level"] == "error"
     assert found["sentence"].startswith("takes clusterset.local for forged")

@@ -43,6 +43,14 @@ def test_all_is_well() -> None:
 GONE = Reply(GOOD.server, error="no answer within 2 s")
 CASES = [
     (changed(direct_udp=GONE, direct_tcp=GONE), Level.ERROR, "does not answer: no answer within 2 s", "Start"),
+    (
+        msgspec.structs.replace(
+            via(rcode="NXDOMAIN", answers=()), direct_udp=msgspec.structs.replace(GOOD, rcode="NXDOMAIN", answers=())
+        ),
+        Level.WARNING,
+        "says that web.shop.svc.clusterset.local does not exist",
+        "isthmus services",
+    ),
     (changed(direct_udp=GONE), Level.ERROR, "over TCP but not over UDP", "UDP"),
     (changed(direct_tcp=GONE), Level.WARNING, "does not answer over TCP", "RFC 9210"),
     (
