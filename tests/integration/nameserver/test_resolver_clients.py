@@ -154,7 +154,7 @@ async def test_go_finds_addresses_and_services(
 def checked(net: Internet, name: str, resolv_conf: Path, *more: str) -> list[dict[str, Any]]:
     """What `isthmus dns check` finds wrong on the island."""
     command = Path(sys.executable).with_name("isthmus")
-    words = ("--server", str(OURS[0]), "--resolv-conf", resolv_conf, "--output", "json", *more)
+    words = ("--server", str(OURS[0]), "--resolv-conf", str(resolv_conf), "--output", "json", *more)
     found = json.loads(net.island.run(command, "dns", "check", name, *words))
     return [one for one in found if one["level"] != "ok"]
 
