@@ -34,6 +34,7 @@ from isthmus_sync.streams import publish_on
 log = logging.getLogger(__name__)
 
 _BIT = 50
+_PART = 1000
 _MANY = 200
 
 
@@ -44,7 +45,10 @@ class Relay:
         self._path = path
         self._trial = trial
         self._clock = clock
-        self._publication = Publication([ResourceCache(ZONE_SERVICE), ResourceCache(ZONE_HEADER)], order=ZONE)
+        self._services, self._header = ResourceCache(ZONE_SERVICE), ResourceCache(ZONE_HEADER)
+        self._services.mark_synced()  # what stands there is true, and the header says when it is all
+        self._publication = Publication([self._services, self._header], order=ZONE)
+        self._whole: set[str] = set()
         self._workers: set[FramedWire] = set()
         self._lost_at: float | None = clock()
         """None while the agent is there."""
@@ -72,35 +76,42 @@ class Relay:
 
     async def _apply(self, update: Update) -> Mapping[str, str]:
         """Pass an update on, and find out what of it is refused: that is taken back, for workers to come."""
-        cache = self._publication[update.type_url]
         if update.type_url == ZONE_HEADER:
-            changed = {name: one.body for name, one in update.changed.items()}
-            refused = intake.apply_header(self._trial, changed)
-            # Also for a worker that starts later the serial only grows.
-            self._put(
-                cache,
-                update,
-                {
-                    name: intake.with_serial(body, self._trial.serial)
-                    for name, body in changed.items()
-                    if name not in refused
-                },
-            )
-            return refused
-        before = {name: cache.get(name) for name in update.changed}
-        self._put(cache, update, {name: one.body for name, one in update.changed.items()})
-        refused = await self._try(update)
-        self._take_back(cache, {name: before[name] for name in refused})
+            refused = self._put_header(update)
+        else:
+            before = {name: self._services.get(name) for name in update.changed}
+            await self._put_services(update)
+            refused = await self._try(update)
+            self._take_back({name: before[name] for name in refused})
+        if update.last:
+            self._whole.add(update.type_url)
+        if self._whole == {ZONE_HEADER, ZONE_SERVICE}:
+            # A worker knows the zone when it has the header, which is sent after all services that stand here.
+            with self._publication.change():
+                self._header.mark_synced()
         return refused
 
-    def _put(self, cache: ResourceCache, update: Update, changed: Mapping[str, bytes]) -> None:
+    def _put_header(self, update: Update) -> Mapping[str, str]:
+        changed = {name: one.body for name, one in update.changed.items()}
+        refused = intake.apply_header(self._trial, changed)
         with self._publication.change():
             for name, body in changed.items():
-                cache.put(name, body, update.changed[name].version)
-            for name in update.removed:
-                cache.remove(name)
-            if update.last:
-                cache.mark_synced()
+                if name not in refused:
+                    # Also for a worker that starts later the serial only grows.
+                    self._header.put(name, intake.with_serial(body, self._trial.serial), update.changed[name].version)
+        return refused
+
+    async def _put_services(self, update: Update) -> None:
+        """Pass services on, a part at a time: workers take in the first ones while we still read."""
+        services = list(update.changed.items())
+        for at in range(0, max(1, len(services)), _PART):
+            with self._publication.change():
+                for name, changed in services[at : at + _PART]:
+                    self._services.put(name, changed.body, changed.version)
+                if at + _PART >= len(services):
+                    for name in update.removed:
+                        self._services.remove(name)
+            await asyncio.sleep(0)
 
     async def _try(self, update: Update) -> dict[str, str]:
         """Which services the workers refuse, and why; they say the same, but a worker may not be there to say it."""
@@ -114,13 +125,13 @@ class Relay:
             gc.freeze()
         return refused
 
-    def _take_back(self, cache: ResourceCache, before: Mapping[str, Resource | None]) -> None:
+    def _take_back(self, before: Mapping[str, Resource | None]) -> None:
         with self._publication.change():
             for name, earlier in before.items():
                 if earlier is None:
-                    cache.remove(name)
+                    self._services.remove(name)
                 else:
-                    cache.put(name, earlier.body, earlier.version)
+                    self._services.put(name, earlier.body, earlier.version)
 
     def _on_connected(self) -> None:
         self._lost_at = None

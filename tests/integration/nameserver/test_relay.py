@@ -141,6 +141,20 @@ async def test_clients_are_answered_while_a_large_change_is_taken_in_and_never_h
         assert between > 1, "all of it came at once"
 
 
+async def test_a_worker_answers_when_it_knows_everything_and_not_before(feed: Feed) -> None:
+    feed.publish(many(1, 2500))
+    async with feed.serving(), relay(feed) as start:
+        early = start()
+        async with asyncio.timeout(20):
+            while not early.zone.freshness.synced:
+                await asyncio.sleep(0)
+            assert len(early.zone) == 2500
+            late = start()
+            while not late.zone.freshness.synced:
+                await asyncio.sleep(0)
+            assert len(late.zone) == 2500
+
+
 @pytest.mark.slow
 async def test_a_frozen_worker_holds_nobody_up_and_has_the_newest_state_when_it_wakes(feed: Feed) -> None:
     feed.publish([service("shop/web"), *many(1)])
