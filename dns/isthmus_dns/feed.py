@@ -5,7 +5,6 @@ import gc
 import logging
 import socket
 from collections.abc import Callable, Collection, Mapping
-from itertools import islice
 from pathlib import Path
 
 from isthmus_core.errors import InvalidInput
@@ -25,8 +24,6 @@ from isthmus_sync.subscribing import subscribe_on
 log = logging.getLogger(__name__)
 
 _LONGEST_SOCKET_PATH = 107
-_MANY = 200
-_BIT = 50
 
 
 class ZoneFollower:
@@ -75,12 +72,10 @@ class ZoneFollower:
 
     async def _apply(self, update: Update) -> Mapping[str, str]:
         changed = {name: change.body for name, change in update.changed.items()}
-        if update.type_url != ZONE_SERVICE:
-            refused = intake.apply_header(self._zone, changed)
-        elif len(changed) < _MANY:
-            refused = intake.apply_services(self._zone, changed, update.removed)
+        if update.type_url == ZONE_SERVICE:
+            refused = await self._apply_services(changed, update.removed)
         else:
-            refused = await self._apply_many(changed, update.removed)
+            refused = intake.apply_header(self._zone, changed)
         if update.last:
             self._whole.add(update.type_url)
         for name, reason in refused.items():
@@ -89,14 +84,16 @@ class ZoneFollower:
         self.tick()
         return refused
 
-    async def _apply_many(self, changed: Mapping[str, bytes], removed: Collection[str]) -> dict[str, str]:
+    async def _apply_services(self, changed: Mapping[str, bytes], removed: Collection[str]) -> dict[str, str]:
         """Take in a large change bit by bit: whoever asks meanwhile is answered, from the old or the new state."""
+        bits = intake.bits(changed)
+        if len(bits) < 2:
+            return intake.apply_services(self._zone, changed, removed)
         refused: dict[str, str] = {}
-        services = iter(changed.items())
         # The zone has no cycles: the collector would only walk all of it now and then, while clients wait.
         gc.disable()
         try:
-            while bit := dict(islice(services, _BIT)):
+            for bit in bits:
                 refused |= intake.apply_services(self._zone, bit, ())
                 await asyncio.sleep(0)
             intake.apply_services(self._zone, {}, removed)

@@ -15,6 +15,23 @@ ZONE_SERVICE = "type.googleapis.com/isthmus.v1.ZoneService"
 ZONE_HEADER = "type.googleapis.com/isthmus.v1.ZoneHeader"
 HEADER_NAME = "zone"
 LONGEST_NAME = 255
+_BIT = 16_384
+"""Bytes of services that are taken in at once."""
+_LEAST = 200
+"""What a service costs however short it is, in bytes of a long one."""
+
+
+def bits(changed: Mapping[str, bytes]) -> list[dict[str, bytes]]:
+    """The changes in bits, each of which takes a millisecond or two; a single service may take longer."""
+    found: list[dict[str, bytes]] = []
+    room = 0
+    for name, body in changed.items():
+        if room <= 0:
+            found.append({})
+            room = _BIT
+        found[-1][name] = body
+        room -= _LEAST + len(body)
+    return found
 
 
 def apply_services(zone: Zone, changed: Mapping[str, bytes], removed: Iterable[str]) -> dict[str, str]:

@@ -5,7 +5,6 @@ agent -- zone feed (gRPC) --> Relay: newest state, serialised once --+-- socket 
 """
 
 import asyncio
-import gc
 import logging
 import socket
 from collections.abc import Callable, Mapping
@@ -33,9 +32,8 @@ from isthmus_sync.streams import publish_on
 
 log = logging.getLogger(__name__)
 
-_BIT = 50
 _PART = 1000
-_MANY = 200
+"""Services that are passed on together."""
 
 
 class Relay:
@@ -116,13 +114,11 @@ class Relay:
     async def _try(self, update: Update) -> dict[str, str]:
         """Which services the workers refuse, and why; they say the same, but a worker may not be there to say it."""
         refused: dict[str, str] = {}
-        for count, (name, changed) in enumerate(update.changed.items()):
-            if count % _BIT == 0:
-                await asyncio.sleep(0)  # the workers have it first
-            if (reason := intake.refusal(name, changed.body, self._trial)) is not None:
-                refused[name] = reason
-        if len(update.changed) >= _MANY:
-            gc.freeze()
+        for bit in intake.bits({name: changed.body for name, changed in update.changed.items()}):
+            await asyncio.sleep(0)  # the workers have it first
+            for name, body in bit.items():
+                if (reason := intake.refusal(name, body, self._trial)) is not None:
+                    refused[name] = reason
         return refused
 
     def _take_back(self, before: Mapping[str, Resource | None]) -> None:

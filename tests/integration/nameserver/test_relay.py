@@ -191,3 +191,25 @@ async def _asked(address: Address) -> str:
         await loop.sock_sendall(sock, question(NAME).to_wire())
         async with asyncio.timeout(2):
             return shown(dns.message.from_wire(await loop.sock_recv(sock, 4096)))
+
+
+async def test_a_worker_killed_while_the_agent_is_away_comes_back_with_the_zone(feed: Feed) -> None:
+    feed.publish([service("shop/web")])
+    (address,) = claim_addresses([Address(HOST, 0)])
+    reports: dict[str, Report | None] = {}
+    spec = WorkerSpec(feed=str(feed.path), listen=(address,), log_level="error")
+    supervisor = Supervisor(spec, 2, reports.__setitem__)
+
+    def all_synced() -> bool:
+        return len(reports) == 2 and all(report is not None and report.synced for report in reports.values())
+
+    async with own_tasks() as tasks:
+        async with feed.serving():
+            tasks.start("supervisor", supervisor.keep())
+            await eventually(all_synced, within=15.0)
+        victim = supervisor.pids["0"]
+        os.kill(victim, signal.SIGKILL)
+        await eventually(lambda: supervisor.restarts == 1)
+        await eventually(lambda: supervisor.pids.get("0", victim) != victim and all_synced(), within=15.0)
+        assert {await _asked(address) for _ in range(40)} == {"NOERROR | A 10.1.2.3"}
+        assert not any(report.connected for report in reports.values() if report is not None)
