@@ -148,15 +148,18 @@ async def test_ipv6_clients_are_answered(kind: type[UdpListener]) -> None:
         claim_addresses([Address("::1", 0)])
     except Exception as error:  # noqa: BLE001 - whatever it is, there is no IPv6 here
         pytest.skip(f"no IPv6 loopback here: {error}")
-    async with listening(kind, "::1") as (address, _, seen):
-        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as client:
-            client.setblocking(False)
-            client.bind(("::1", 0))
-            query = question("web.shop.svc.clusterset.local").to_wire()
-            client.sendto(query, (address.host, address.port))
-            async with asyncio.timeout(5):
-                assert await asyncio.get_running_loop().sock_recv(client, 4096) == SERVER.respond(query)
-            assert seen == [("::1", client.getsockname()[1])]
+    query = question("web.shop.svc.clusterset.local").to_wire()
+    for watched in (True, False):
+        async with listening(kind, "::1", RateLimiter(rate=1), watched=watched) as (address, _, seen):
+            with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as client:
+                client.settimeout(5)
+                client.bind(("::1", 0))
+                for burst in (1, 1, 9, 1):
+                    for _ in range(burst):
+                        client.sendto(query, (address.host, address.port))
+                    for _ in range(burst):
+                        assert await asyncio.to_thread(client.recv, 4096) == SERVER.respond(query)
+                assert seen == [("::1", client.getsockname()[1])] * (12 if watched else 0)
 
 
 async def test_the_rate_limit_holds_back_answers(kind: type[UdpListener]) -> None:
