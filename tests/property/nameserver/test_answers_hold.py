@@ -1,11 +1,8 @@
-"""Random zones against dnspython's own rendering, random bytes against the rules that no packet may break."""
+"""Random changes of zones, random bytes and random questions against the rules that no answer may break."""
 
 import dns.message
 import dns.name
 import dns.rcode
-import dns.rdata
-import dns.rdataclass
-import dns.rdatatype
 import dns.zone
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +13,6 @@ from isthmus_sync.proto import isthmus_pb2 as pb
 from unit.nameserver.builders import SERIAL, header, headless, host, question, resources, responder, service
 
 ORIGIN = dns.name.from_text("clusterset.local.")
-TYPES = ("A", "AAAA", "SRV", "SOA", "TXT")
 
 labels = st.sampled_from(["a", "b", "web", "db", "x" * 63])
 clusters = st.sampled_from(["east", "west"])
@@ -81,17 +77,6 @@ def rendered(zone: list[pb.ZoneService]) -> dns.zone.Zone:
     return dns.zone.from_text("\n".join(lines), origin=ORIGIN, relativize=False)
 
 
-def expected(zone: dns.zone.Zone, name: dns.name.Name, rtype: str) -> tuple[str, set[str]]:
-    node = zone.get_node(name)
-    found = node.get_rdataset(dns.rdataclass.IN, dns.rdatatype.from_text(rtype)) if node else None
-    if found:
-        return "NOERROR", {rdata.to_text() for rdata in found}
-    # ns.dns owns no record of its own, but NS and SOA name it: so it exists.
-    known = [*zone.nodes, dns.name.from_text("ns.dns", ORIGIN)]
-    exists = any(other.is_subdomain(name) for other in known)
-    return "NOERROR" if exists else "NXDOMAIN", set()
-
-
 def questions(zone: dns.zone.Zone) -> set[dns.name.Name]:
     """Every name of the zone, everything above and something below each."""
     found = {ORIGIN}
@@ -102,25 +87,6 @@ def questions(zone: dns.zone.Zone) -> set[dns.name.Name]:
                 found |= {dns.name.Name((b"nope", *name.labels)), dns.name.Name((b"nope", *name.parent().labels))}
             name = name.parent()
     return found
-
-
-@settings(max_examples=12, deadline=None)
-@given(st.lists(services, max_size=3, unique_by=lambda one: (one.namespace, one.name)))
-def test_every_answer_is_what_dnspython_would_render(zone: list[pb.ZoneService]) -> None:
-    server, model = responder(*zone), rendered(zone)
-
-    for name in questions(model):
-        for rtype in TYPES:
-            query = dns.message.make_query(name, rtype, use_edns=0, payload=1232)
-            wire = server.respond(query.to_wire(), True)
-            assert wire is not None
-            response = dns.message.from_wire(wire)
-            answers = {rdata.to_text() for rrset in response.answer for rdata in rrset}
-            assert (response.rcode().to_text(response.rcode()), answers) == expected(model, name, rtype), (name, rtype)
-            # The records are right byte for byte, too: rendering them again loses and adds nothing.
-            again = dns.message.from_wire(response.to_wire())
-            assert again.sections == response.sections
-            assert all(rrset.ttl == 5 for section in response.sections[1:] for rrset in section)
 
 
 @settings(max_examples=20, deadline=None)
