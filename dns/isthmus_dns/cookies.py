@@ -3,6 +3,7 @@
 import ipaddress
 import struct
 from enum import Enum
+from functools import lru_cache
 
 _M = 0xFFFFFFFFFFFFFFFF
 _VERSION = b"\1\0\0\0"
@@ -46,38 +47,42 @@ class Cookies:
         return theirs + head + self._hash(theirs + head, client)
 
     def _hash(self, text: bytes, client: str) -> bytes:
-        return siphash_2_4(self._secret, text + ipaddress.ip_address(client.partition("%")[0]).packed)
+        return siphash_2_4(self._secret, text + _packed(client))
+
+
+@lru_cache(8192)
+def _packed(client: str) -> bytes:
+    return ipaddress.ip_address(client.partition("%")[0]).packed
 
 
 def siphash_2_4(key: bytes, text: bytes) -> bytes:
     """SipHash-2-4, little-endian, as RFC 9018 wants it; Python's own hash of bytes is another member of the family."""
     k0, k1 = struct.unpack("<QQ", key)
-    v = [k0 ^ 0x736F6D6570736575, k1 ^ 0x646F72616E646F6D, k0 ^ 0x6C7967656E657261, k1 ^ 0x7465646279746573]
+    a, b, c, d = k0 ^ 0x736F6D6570736575, k1 ^ 0x646F72616E646F6D, k0 ^ 0x6C7967656E657261, k1 ^ 0x7465646279746573
     padded = text + b"\0" * (7 - len(text) % 8) + bytes((len(text) & 255,))
-    for (word,) in struct.iter_unpack("<Q", padded):
-        v[3] ^= word
-        _round(v)
-        _round(v)
-        v[0] ^= word
-    v[2] ^= 0xFF
-    for _ in range(4):
-        _round(v)
-    return struct.pack("<Q", v[0] ^ v[1] ^ v[2] ^ v[3])
-
-
-def _round(v: list[int]) -> None:
-    a, b, c, d = v
-    a = (a + b) & _M
-    b = (b << 13 | b >> 51) & _M ^ a
-    a = (a << 32 | a >> 32) & _M
-    c = (c + d) & _M
-    d = (d << 16 | d >> 48) & _M ^ c
-    a = (a + d) & _M
-    d = (d << 21 | d >> 43) & _M ^ a
-    c = (c + b) & _M
-    b = (b << 17 | b >> 47) & _M ^ c
-    c = (c << 32 | c >> 32) & _M
-    v[:] = a, b, c, d
+    words = struct.unpack(f"<{len(padded) // 8}Q", padded)
+    # Two rounds for each word and four at the end. They are written out here, because everybody can make us do this.
+    for word in (*words, None):
+        if word is None:
+            c ^= 0xFF
+            rounds = 4
+        else:
+            d ^= word
+            rounds = 2
+        for _ in range(rounds):
+            a = (a + b) & _M
+            b = (b << 13 & _M | b >> 51) ^ a
+            a = a << 32 & _M | a >> 32
+            c = (c + d) & _M
+            d = (d << 16 & _M | d >> 48) ^ c
+            a = (a + d) & _M
+            d = (d << 21 & _M | d >> 43) ^ a
+            c = (c + b) & _M
+            b = (b << 17 & _M | b >> 47) ^ c
+            c = c << 32 & _M | c >> 32
+        if word is not None:
+            a ^= word
+    return struct.pack("<Q", a ^ b ^ c ^ d)
 
 
 def _equal(a: bytes, b: bytes) -> bool:
