@@ -326,6 +326,58 @@ async def test_the_table_of_rfc_8906_holds_for_a_running_server(tmp_path: Path) 
                 assert written(await asked_over_tcp(address, row.packet())) == expected, row.title
 
 
+# How fresh.
+
+
+def _errors(packet: bytes) -> list[int]:
+    """The extended errors of an answer."""
+    options = dns.message.from_wire(packet).options
+    return [int(option.code) for option in options if isinstance(option, dns.edns.EDEOption)]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+async def test_every_answer_says_when_nothing_is_known_yet_and_when_what_is_known_is_old(
+    tmp_path: Path, workers: int
+) -> None:
+    feed = Feed(tmp_path / "zone.sock")
+    feed.publish([service("shop/web")])
+    up: asyncio.Future[Address] = asyncio.get_running_loop().create_future()
+    queries = {
+        (name, edns): question(f"{name}.clusterset.local", "A", edns, id=7).to_wire()
+        for name in ("web.shop.svc", "nope", "svc")
+        for edns in (None, 1232)
+    }
+    known = {"web.shop.svc": FOUND, "nope": "NXDOMAIN", "svc": "NOERROR"}
+
+    async def all_say(error: list[int], unknown: bool = False) -> bool:
+        """Whether all questions, over UDP and TCP, are answered so; those without EDNS cannot be told why."""
+        for (name, edns), query in queries.items():
+            with client("127.0.0.1", up.result()) as sock:
+                packets = [await asked(sock, query), await asked_over_tcp(up.result(), query)]
+            for packet in packets:
+                assert shown(dns.message.from_wire(packet)) == ("SERVFAIL" if unknown else known[name])
+                assert _errors(packet) == (error if edns else [])
+        return True
+
+    async def in_time(error: list[int], unknown: bool = False) -> bool:
+        try:
+            return await all_say(error, unknown)
+        except OSError:
+            return False  # no worker listens yet
+
+    async with own_tasks() as tasks:
+        started: Callable[..., None] = lambda addresses, _: up.set_result(addresses[0])  # noqa: E731
+        options: dict[str, Any] = {"listen": (f"{LOCAL}:0",), "workers": workers, "log_level": "error"}
+        tasks.start("server", run(feed=feed.path, started=started, stale_after=0.5, **options))
+        await up
+        await eventually(lambda: in_time([14], unknown=True), within=15.0)
+        async with feed.serving():
+            await eventually(lambda: in_time([]), within=15.0)
+        await eventually(lambda: in_time([3]), within=15.0)
+        async with feed.serving():
+            await eventually(lambda: in_time([]), within=15.0)
+
+
 # The serial.
 
 
