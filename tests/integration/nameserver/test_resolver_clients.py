@@ -85,7 +85,7 @@ async def test_dig_and_drill_walk_down_from_the_root_to_us(net: Internet, resolv
     files = resolv_conf(tmp_path, f"nameserver {RESOLVER.host}\n")
     trace = net.island.run(dig, "+trace", "+nodnssec", f"@{PARENT}", FED, "A", files=files)
     assert re.search(rf"^{FED}\.\s+\d+\s+IN\s+A\s+10\.1\.2\.3$", trace, re.MULTILINE), trace
-    assert f"from {OURS[0].host}#53" in trace or f"from {OURS[1].host}#53" in trace
+    assert any(f"from {at.host}#53" in trace for at in OURS)
 
     hints = tmp_path / "root.hints"
     hints.write_text(f". 3600 IN NS a.root.\na.root. 3600 IN A {PARENT}\n")

@@ -132,4 +132,4 @@ async def test_systemd_resolved_sees_a_change_when_the_old_answer_has_expired(ne
         async def seen(address: str = addresses[0]) -> bool:
             return await asked(STUB, name, "A", inside) == f"NOERROR | A {address}"
 
-        await eventually(seen, within=TTL + 3.0, every=0.1)
+        await eventually(seen, within=TTL + 2.5, every=0.1)
