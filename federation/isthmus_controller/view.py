@@ -141,6 +141,6 @@ class View:
 
 def _no_member(cluster: ClusterId) -> Refused:
     return Refused(
-        f"cluster {cluster} is not registered in this federation",
+        f"cluster {cluster} is not registered in this federation any more",  # its CA is of our root: it was once
         "Register it again with 'isthmus cluster register' and join with the new token.",
     )

@@ -23,7 +23,7 @@ from isthmus_gateway.envoy_feed import Refusal
 from isthmus_gateway.fleet import Touched
 from isthmus_gateway.hub import Hub, sentence_of
 from isthmus_gateway.identity import gateway_identity_source
-from isthmus_gateway.membership import Membership, read_membership
+from isthmus_gateway.membership import Membership, MembershipWatch, read_membership
 from isthmus_gateway.resources import EnvoySettings, build_bootstrap
 from isthmus_gateway.resources.names import INGRESS
 from isthmus_gateway.settings import GatewaySettings
@@ -296,6 +296,7 @@ class Agent:
     async def _tick(self) -> None:
         """Everything that happens because time goes by."""
         ticks = 0
+        membership = MembershipWatch(self.settings.data_dir, self.member)
         while True:
             await asyncio.sleep(TICK_S)
             ticks += 1
@@ -304,6 +305,7 @@ class Agent:
             if ticks % SLOW_TICKS == 0:
                 self.hub.confirm(self.controllers.age(time.monotonic()), self.settings.stale_after_s)
                 self.readiness.warn("identity", self._identity.trouble)
+                self.readiness.warn("membership", membership.look())
             if ticks % RETRY_TICKS == 0:
                 self.hub.feed.retry_refused()
             if ticks % SNAPSHOT_TICKS == 0 and self.hub.known:

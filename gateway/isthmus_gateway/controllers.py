@@ -1,6 +1,7 @@
 """Stay connected to a controller: follow the federation on one stream, publish to it on another."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -34,6 +35,11 @@ from isthmus_sync import (
 
 IMPORTS = "imports"
 EXPORTS = "exports"
+
+log = logging.getLogger(__name__)
+
+_REFUSED = "PERMISSION_DENIED: "
+"""So begins why a stream ended when a controller knows this gateway and wants no word from it."""
 
 NEEDED = frozenset({CLUSTER, IMPORT, CAPACITY})
 """Without these there is nothing to route by."""
@@ -77,6 +83,7 @@ class Controllers:
         self._told: set[str] = set()
         self._withdrawn: tuple[str, str] | None = None
         self._settled = asyncio.Event()
+        self._refusal_logged = ""
 
     def age(self, now: float) -> float | None:
         """Seconds since a controller last confirmed what is known; None when none ever did."""
@@ -94,7 +101,17 @@ class Controllers:
         listed = "; ".join(f"{' and '.join(streams)}: {why}" for why, streams in down.items())
         known = self.synced or self.confirmed_at is not None
         meanwhile = "the last known state is served" if known else "and nothing is known from before"
+        if self.refusal:
+            return f"the controllers refuse this gateway, {meanwhile}: {self.refusal}"
         return f"no controller answers, {meanwhile} ({listed})" if down else ""
+
+    @property
+    def refusal(self) -> str:
+        """What a controller said as it turned this gateway away, its mend included; empty when none did."""
+        said = dict.fromkeys(
+            link.why.removeprefix(_REFUSED) for link in self.links.values() if link.why.startswith(_REFUSED)
+        )
+        return "; ".join(said)
 
     @property
     def refusals(self) -> str:
@@ -152,6 +169,7 @@ class Controllers:
 
     def _connected(self, stream: str) -> None:
         self.links[stream] = Link(True, self.links[stream].address, "")
+        self._refusal_logged = ""
         self._on_link()
 
     def _lost(self, stream: str, why: str) -> None:
@@ -159,6 +177,9 @@ class Controllers:
         if stream == IMPORTS and before.connected and self.synced:
             self.confirmed_at = time.monotonic()
         self.links[stream] = Link(False, before.address, why)
+        if why.startswith(_REFUSED) and why != self._refusal_logged:
+            self._refusal_logged = why  # both streams are told, time and again
+            log.warning("the controllers refuse this gateway", extra={"reason": why.removeprefix(_REFUSED)})
         if before.connected or before.why != why:
             self._on_link()
 

@@ -73,3 +73,48 @@ def write_membership(folder: Path, member: Membership) -> None:
         token=member.token,
     )
     write_file(folder / "cluster.json", msgspec.json.format(msgspec.json.encode(stored)) + b"\n")
+
+
+class MembershipWatch:
+    """Whether the folder says something else of the cluster than what its gateway started with."""
+
+    def __init__(self, folder: Path, running: Membership) -> None:
+        self._path = folder / "cluster.json"
+        self._running = running
+        self._seen: tuple[int, int] | None = None
+        self._trouble = ""
+
+    def look(self) -> str:
+        """For people: what differs, and how to mend it; empty when nothing does. Reads the file when it changed."""
+        try:
+            told = self._path.stat()
+        except OSError as error:
+            self._seen = None
+            return f"{self._path} cannot be read: {(error.strerror or '').lower()}. Restore it or join again."
+        if (seen := (told.st_ino, told.st_mtime_ns)) != self._seen:
+            self._seen, self._trouble = seen, self._compare()
+        return self._trouble
+
+    def _compare(self) -> str:
+        try:
+            now = read_membership(self._path.parent)
+        except InvalidInput as error:
+            return str(error)
+        # What is listed here stands in other clusters' decisions and in every route: it changes with a fresh start.
+        before = _place(self._running)
+        differs = [
+            f"{name} {value} (it runs with {before[name]})"
+            for name, value in _place(now).items()
+            if value != before[name]
+        ]
+        mend = f"Restart the gateway: stop it and run 'isthmus gateway --cluster {now.id}'."
+        return f"the cluster has joined again with {' and '.join(differs)}. {mend}" if differs else ""
+
+
+def _place(member: Membership) -> dict[str, str]:
+    return {
+        "the cluster id": member.id,
+        "the locality": str(member.locality),
+        "the network": member.network or "none",
+        "the controllers": ", ".join(member.controllers),
+    }

@@ -306,6 +306,39 @@ def test_a_gateway_of_another_federation_gets_nowhere_and_says_why(two: Federati
         assert [line for line in gateway.output().splitlines() if not line.startswith("{")] == []
 
 
+def test_a_gateway_whose_cluster_was_removed_says_so_and_how_it_comes_back(two: Federation) -> None:
+    leaver = Member(two, "leaver", "aws/eu-west-1/a")
+    leaver.join()
+    leaver.start_gateway()
+    try:
+        leaver.wait_ready()
+        two.cli("cluster", "remove", "leaver", "--yes")
+        said = (
+            "the controllers refuse this gateway, the last known state is served: "
+            "cluster leaver is not registered in this federation any more. "
+            "Register it again with 'isthmus cluster register' and join with the new token."
+        )
+        wait_until(lambda: said in warnings(leaver), within=10, every=0.2)
+        assert "PERMISSION_DENIED" not in warnings(leaver)
+        logged = [line for line in leaver.processes["gateway"].output().splitlines() if "refuse this gateway" in line]
+        assert len(logged) == 1 and "is not registered in this federation any more" in logged[0]
+        leaver.locality = "aws/eu-west-1/c"
+        leaver.join()
+        moved = (
+            "the cluster has joined again with the locality aws/eu-west-1/c (it runs with aws/eu-west-1/a). "
+            "Restart the gateway: stop it and run 'isthmus gateway --cluster leaver'."
+        )
+        wait_until(lambda: moved in warnings(leaver) and "refuse" not in warnings(leaver), within=10, every=0.2)
+        leaver.processes["gateway"].stop()
+        leaver.start_gateway()
+        leaver.wait_ready()
+        wait_until(lambda: warnings(leaver).strip() == "", within=10, every=0.2)
+        assert two.json("cluster", "show", "leaver")["locality"] == "aws/eu-west-1/c"
+    finally:
+        leaver.stop()
+        two.cli("cluster", "remove", "leaver", "--yes")
+
+
 def test_rubbish_on_every_port_is_closed_or_refused_and_nobody_minds(two: Federation) -> None:
     west = two["west"]
     places = [two.grpc, two.admin, f"{west.gateway_address}:15443", f"{west.gateway_address}:15020"]
