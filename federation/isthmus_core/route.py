@@ -121,6 +121,7 @@ def _candidates(
     locality = cluster.locality if cluster else Locality("unknown", "unknown", "unknown")
     near = rank(here.locality, locality)
     ready, total = (capacity.ready, capacity.total) if capacity else (0, 0)
+    ready = 0 if closed(cluster) else ready  # without a way to it, its last words about health are history
     refusal = _refusal(cluster, capacity, cluster_id in unreachable)
     why = refusal or f"{near.words}, {ready} of {total} ready" + (
         "" if cluster and cluster.session_held else ", session lost: last known state"
@@ -145,14 +146,19 @@ def _local(
     )
 
 
-def _refusal(cluster: Cluster | None, capacity: Capacity | None, unreachable: bool) -> str:
-    """Why a remote cluster gets no traffic; empty when it may."""
+def closed(cluster: Cluster | None) -> str:
+    """Why nobody outside can use what a cluster offers, wherever he is; empty when there is a way to it."""
     if cluster is None:
         return "not a member of the federation any more"
-    if cluster.state is ClusterState.DRAINING:
+    return "" if cluster.gateways else "none of its gateways runs: none was started yet, or the last was stopped"
+
+
+def _refusal(cluster: Cluster | None, capacity: Capacity | None, unreachable: bool) -> str:
+    """Why a remote cluster gets no traffic; empty when it may."""
+    if cluster is not None and cluster.state is ClusterState.DRAINING:
         return "draining: a person took it out of traffic"
-    if not cluster.gateways:
-        return "none of its gateways runs: none was started yet, or the last was stopped"
+    if why := closed(cluster):
+        return why
     if capacity is None:
         return "its capacity is not known yet"
     if capacity.total == 0:

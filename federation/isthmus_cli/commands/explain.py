@@ -46,6 +46,8 @@ def _as_text(told: "Explanation") -> str:
         rows.append([tier, one.cluster, one.locality, f"{one.ready}/{one.total}", word, one.why])
     text = f"Traffic for {told.service} from {told.from_cluster}:\n\n"
     text += table(("TIER", "CLUSTER", "LOCALITY", "READY", "USED", "WHY"), rows)
+    if told.note:
+        text += "\n\n" + paint(told.note, "yellow")
     shared = {len(port.tiers) for port in told.ports}
     if len(shared) > 1 or 0 in shared:
         text += "\n\n" + "\n".join(

@@ -12,7 +12,7 @@ from isthmus_cli.output import age, output_option, paint, show, table
 from isthmus_core.names import ServiceName
 
 if TYPE_CHECKING:
-    from isthmus_controller.admin.values import CapacityView, PortView, ServiceView
+    from isthmus_controller.admin.values import CapacityView, ExporterView, PortView, ServiceView
 
 
 @click.group(invoke_without_command=True)
@@ -54,8 +54,9 @@ def show_service(service: str, output: str, home: Path | None, controller: str |
         lines += [f"{'port':<12}{_port(port)} ({port.app_protocol})" for port in one.ports]
         lines += [f"{'conflict':<12}{paint(c.reason, 'yellow')}: {c.message}" for c in one.conflicts]
         head = ("CLUSTER", "STATE", "PORTS", "READY")
-        rows = [[e.cluster, e.state, ",".join(e.ports) or "-", f"{e.ready}/{e.total}"] for e in one.exporters]
-        return "\n".join([*lines, "", table(head, rows)])
+        rows = [[e.cluster, e.state, ",".join(e.ports) or "-", _ready(e)] for e in one.exporters]
+        why = [paint(f"{e.cluster}: {e.why}", "yellow") for e in one.exporters if e.why]
+        return "\n".join([*lines, "", table(head, rows), *(["", *why] if why else [])])
 
     show(one, output, as_table)
 
@@ -75,34 +76,44 @@ def endpoints(service: str | None, output: str, home: Path | None, controller: s
     def as_table() -> str:
         if not found:
             return "No cluster has told of any endpoint yet."
-        return table(("SERVICE", "CLUSTER", "STATE", "LOCALITY", "READY", "CHANGED"), [_capacity(one) for one in found])
+        head = ("SERVICE", "CLUSTER", "STATE", "LOCALITY", "READY", "CHANGED")
+        why = [
+            paint(f"{cluster}: {why}", "yellow")
+            for cluster, why in {one.cluster: one.why for one in found}.items()
+            if why
+        ]
+        return "\n".join([table(head, [_capacity(one) for one in found]), *(["", *why] if why else [])])
 
     show(found, output, as_table)
 
 
 def _row(service: "ServiceView") -> list[str]:
-    ready = f"{service.ready}/{service.total}"
     return [
         service.service,
         service.type,
         ",".join(_port(port) for port in service.ports),
         ",".join(exporter.cluster for exporter in service.exporters),
-        paint(ready, "green" if service.ready == service.total else "yellow" if service.ready else "red"),
+        _ready(service),
         ",".join(conflict.reason for conflict in service.conflicts) or "-",
     ]
 
 
 def _capacity(one: "CapacityView") -> list[str]:
     seconds = time.time() - one.observed_at_ms / 1000 if one.observed_at_ms else None
-    ready = f"{one.ready}/{one.total}"
     return [
         one.service,
         one.cluster,
         one.state,
         one.locality,
-        paint(ready, "green" if one.ready == one.total else "yellow" if one.ready else "red"),
+        _ready(one),
         "-" if seconds is None else f"{age(seconds)} ago",
     ]
+
+
+def _ready(one: "ServiceView | ExporterView | CapacityView") -> str:
+    """What can be used now, of how much there is."""
+    colour = "green" if one.ready == one.total else "yellow" if one.ready else "red"
+    return paint(f"{one.ready}/{one.total}", colour)
 
 
 def _port(port: "PortView") -> str:

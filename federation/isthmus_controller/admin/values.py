@@ -117,7 +117,10 @@ class PortView(msgspec.Struct, frozen=True):
 
 
 class ExporterView(msgspec.Struct, frozen=True):
-    """One cluster behind a service: which ports it serves, and how much of it is alive."""
+    """One cluster behind a service: which ports it serves, and how much of it can be used now.
+
+    `ready` is 0 while nobody can get there, whatever the cluster last said; then `why` says why, as `explain` does.
+    """
 
     cluster: str
     state: str
@@ -125,6 +128,7 @@ class ExporterView(msgspec.Struct, frozen=True):
     ready: int
     total: int
     first_revision: int
+    why: str = ""
 
 
 class ConflictView(msgspec.Struct, frozen=True):
@@ -171,7 +175,10 @@ class HostView(msgspec.Struct, frozen=True):
 
 
 class CapacityView(msgspec.Struct, frozen=True):
-    """How much of a service is alive in one locality of one cluster; `endpoints` only for headless services."""
+    """How much of a service can be used in one locality of one cluster; `endpoints` only for headless services.
+
+    `ready` is 0 while nobody can get there, whatever the cluster last said; then `why` says why, as `explain` does.
+    """
 
     service: str
     cluster: str
@@ -181,6 +188,7 @@ class CapacityView(msgspec.Struct, frozen=True):
     total: int
     observed_at_ms: int
     endpoints: list[HostView]
+    why: str = ""
 
 
 class Endpoints(msgspec.Struct, frozen=True):
@@ -248,12 +256,13 @@ class PortRouteView(msgspec.Struct, frozen=True):
 
 
 class Explanation(msgspec.Struct, frozen=True):
-    """Where traffic for a service goes as seen from one cluster, and why."""
+    """Where traffic for a service goes as seen from one cluster, and why; `note` when nobody can ask there now."""
 
     service: str
     from_cluster: str
     candidates: list[CandidateView]
     ports: list[PortRouteView]
+    note: str = ""
 
 
 class QuarantinedView(msgspec.Struct, frozen=True):

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping
 from isthmus_controller.admin import values as v
 from isthmus_controller.registry import Registry, resources
 from isthmus_core.merge import Merged
-from isthmus_core.model import Capacity, Cluster, ClusterState, Export, Here, ServicePort
+from isthmus_core.model import Capacity, Cluster, ClusterState, Export, Here, ServicePort, ZoneCapacity
 from isthmus_core.names import ClusterId, ServiceName
-from isthmus_core.route import ServiceRoute, route
+from isthmus_core.route import ServiceRoute, closed, route
 
 
 def state_word(cluster: Cluster | None) -> str:
@@ -82,13 +82,15 @@ def _exporter(
 ) -> v.ExporterView:
     export = registry.export(service, cluster)
     capacity = capacities.get(cluster)
+    why = closed(registry.clusters.get(cluster))
     return v.ExporterView(
         cluster=cluster,
         state=state_word(registry.clusters.get(cluster)),
         ports=list(ports),
-        ready=capacity.ready if capacity else 0,
+        ready=capacity.ready if capacity and not why else 0,
         total=capacity.total if capacity else 0,
         first_revision=export.first_revision if export else 0,
+        why=why,
     )
 
 
@@ -98,25 +100,31 @@ def conflict_views(merged: Merged) -> list[v.ConflictView]:
 
 
 def capacity_views(registry: Registry, service: ServiceName) -> list[v.CapacityView]:
-    """What is alive of a service, one entry for each cluster and locality."""
+    """What can be used of a service, one entry for each cluster and locality."""
     return [
-        v.CapacityView(
-            service=str(service),
-            cluster=cluster,
-            state=state_word(registry.clusters.get(cluster)),
-            locality=str(zone.locality),
-            ready=zone.ready,
-            total=zone.total,
-            observed_at_ms=capacity.observed_at_ms,
-            endpoints=[
-                v.HostView(e.address, e.hostname, str(e.locality), e.weight, e.ready, dict(e.ports))
-                for e in capacity.endpoints
-                if e.locality == zone.locality
-            ],
-        )
+        _capacity(registry.clusters.get(cluster), capacity, zone)
         for cluster, capacity in sorted(registry.capacities(service).items())
         for zone in capacity.zones
     ]
+
+
+def _capacity(cluster: Cluster | None, capacity: Capacity, zone: ZoneCapacity) -> v.CapacityView:
+    why = closed(cluster)
+    return v.CapacityView(
+        service=str(capacity.service),
+        cluster=capacity.cluster,
+        state=state_word(cluster),
+        locality=str(zone.locality),
+        ready=0 if why else zone.ready,
+        total=zone.total,
+        observed_at_ms=capacity.observed_at_ms,
+        endpoints=[
+            v.HostView(e.address, e.hostname, str(e.locality), e.weight, e.ready and not why, dict(e.ports))
+            for e in capacity.endpoints
+            if e.locality == zone.locality
+        ],
+        why=why,
+    )
 
 
 def export_view(registry: Registry, export: Export) -> v.ExportView:
@@ -137,10 +145,15 @@ def explain(registry: Registry, merged: Merged, here: Cluster) -> v.Explanation:
     """Where traffic from a cluster goes: the same function decides it in that cluster's gateway."""
     place = Here(here.id, here.locality, here.network)
     decided = route(merged.service, registry.clusters, registry.capacities(merged.service.service), place)
-    return explanation(decided, here.id)
+    note = (
+        ""
+        if here.gateways
+        else f"{here.id} runs no gateway now: nobody can ask from there, and this is what it would do"
+    )
+    return explanation(decided, here.id, note)
 
 
-def explanation(decided: ServiceRoute, here: ClusterId) -> v.Explanation:
+def explanation(decided: ServiceRoute, here: ClusterId, note: str = "") -> v.Explanation:
     """A decided route in words."""
     return v.Explanation(
         service=str(decided.service),
@@ -159,4 +172,5 @@ def explanation(decided: ServiceRoute, here: ClusterId) -> v.Explanation:
             )
             for p in decided.ports
         ],
+        note=note,
     )

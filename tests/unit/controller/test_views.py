@@ -1,0 +1,46 @@
+"""What the admin API shows of the registry agrees with where traffic goes."""
+
+from isthmus_controller.admin import views
+from isthmus_controller.registry import Registry
+from unit.controller.test_registry import ECHO, A, B, capacity, export, gateway, gone, session, two_clusters
+
+STOPPED = "none of its gateways runs: none was started yet, or the last was stopped"
+
+
+def stopped() -> Registry:
+    """A and B export; the only gateway of A was stopped cleanly."""
+    registry = two_clusters()
+    registry.apply([export(B, 6), capacity(B, ready=2), gone(gateway(A)), gone(session(A))])
+    return registry
+
+
+def test_what_a_cluster_without_a_gateway_offers_is_not_ready_and_everything_says_why() -> None:
+    registry = stopped()
+    merged = registry.merged[ECHO]
+    service = views.service_view(registry, merged)
+    assert [(e.cluster, e.ready, e.total, e.why) for e in service.exporters] == [("a", 0, 3, STOPPED), ("b", 2, 3, "")]
+    assert (service.ready, service.total) == (2, 6)
+    assert [(c.cluster, c.state, c.ready, c.total, c.why) for c in views.capacity_views(registry, ECHO)] == [
+        ("a", "waiting", 0, 3, STOPPED),
+        ("b", "healthy", 2, 3, ""),
+    ]
+    told = views.explain(registry, merged, registry.clusters[B])
+    assert {(c.cluster, c.ready, c.total, c.chosen) for c in told.candidates} == {
+        ("a", 0, 3, False),
+        ("b", 2, 3, True),
+    }
+    assert next(c.why for c in told.candidates if c.cluster == A) == STOPPED
+    assert told.note == ""
+
+
+def test_explain_says_when_nobody_can_ask_from_there() -> None:
+    registry = stopped()
+    told = views.explain(registry, registry.merged[ECHO], registry.clusters[A])
+    assert told.note.startswith("a runs no gateway now")
+
+
+def test_the_numbers_are_back_with_the_gateway() -> None:
+    registry = stopped()
+    registry.apply([gateway(A)])
+    service = views.service_view(registry, registry.merged[ECHO])
+    assert [(e.cluster, e.ready, e.why) for e in service.exporters] == [("a", 3, ""), ("b", 2, "")]
