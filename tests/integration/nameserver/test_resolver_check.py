@@ -140,6 +140,23 @@ async def test_what_is_wrong_with_a_resolver_is_said(
         assert one.mend
 
 
+async def test_a_circle_of_two_resolvers_is_seen_from_each(
+    server: Address, tmp_path: Path, loopback_net: LoopbackNet
+) -> None:
+    one, other = claim_addresses([Address(loopback_net.next(), 0), Address(loopback_net.next(), 0)])
+    with (
+        running(unbound, snippet("unbound-forward", other), one, tmp_path / "one") as first,
+        running(dnsmasq, snippet("dnsmasq", one), other, tmp_path / "other") as second,
+    ):
+        await saying_something(one, first)
+        await saying_something(other, second)
+        found = await check(str(server), NAME, resolv_conf=NO_RESOLV_CONF, resolvers=(str(one), str(other)))
+
+    wrong = [finding for finding in found if finding.level is not Level.OK]
+    assert [finding.about for finding in wrong] == [f"resolver {one}", f"resolver {other}"]
+    assert all(LOOP[1] in finding.sentence and "forwarding loop" in finding.mend for finding in wrong)
+
+
 async def test_a_service_that_is_missing_for_a_resolver_only_is_named(
     server: Address, feed: Feed, tmp_path: Path, loopback_net: LoopbackNet
 ) -> None:
