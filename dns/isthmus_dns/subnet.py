@@ -3,9 +3,13 @@
 import ipaddress
 import struct
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from isthmus_core.errors import InvalidInput
 from isthmus_core.names import Locality
+
+_RESOLVERS_KEPT = 1024
+_OPTIONS_KEPT = 16384
 
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -62,6 +66,17 @@ class SubnetMap:
             node.place = number
         self.places = tuple(places)
         """All localities, each once; `find` gives an index."""
+        self._found: dict[bytes, tuple[int | None, int] | None] = {}
+
+    def of(self, option: bytes) -> tuple[int | None, int] | None:
+        """What `find` says of the network in an ECS option; None when it is malformed."""
+        if option in self._found:
+            return self._found[option]
+        if len(self._found) >= _OPTIONS_KEPT:
+            self._found.clear()
+        network = read_subnet(option)
+        found = self._found[option] = None if network is None else self.find(network)
+        return found
 
     def find(self, client: IpNetwork) -> tuple[int | None, int]:
         """The place of a network of clients (None: unknown), and for how long a prefix of it that answer is right.
@@ -91,7 +106,8 @@ def _bit(network: IpNetwork, at: int) -> int:
     return int(network.network_address) >> (network.max_prefixlen - 1 - at) & 1
 
 
-def is_named(client: str, resolvers: Sequence[IpNetwork]) -> bool:
+@lru_cache(_RESOLVERS_KEPT)
+def is_named(client: str, resolvers: tuple[IpNetwork, ...]) -> bool:
     """Whether the client is one of the resolvers whose word about subnets counts."""
     if not resolvers or not client:
         return False

@@ -7,7 +7,7 @@ from isthmus_dns.compiled import Long, Ready
 from isthmus_dns.cookies import Cookies, Standing
 from isthmus_dns.provenance import explain
 from isthmus_dns.query import Edns, Fault, Query
-from isthmus_dns.subnet import IpNetwork, SubnetMap, is_named, read_subnet, subnet_answer
+from isthmus_dns.subnet import IpNetwork, SubnetMap, is_named, subnet_answer
 from isthmus_dns.zone import Zone
 
 _ANY_TTL = 3600
@@ -171,10 +171,8 @@ def _client(asked: Asked, edns: Edns, features: Features) -> Client | None:
     option = edns.option(wire.OPTION_ECS)
     if option is None or not is_named(asked.client, features.subnet_resolvers):
         return None
-    subnet = read_subnet(option)
-    if subnet is None:
-        return _MALFORMED
-    return Client(option, *features.subnets.find(subnet))
+    found = features.subnets.of(option)
+    return _MALFORMED if found is None else Client(option, *found)
 
 
 def _cookie_alone(asked: Asked, fault: Fault, features: Features) -> tuple[int, bytes] | None:
