@@ -157,7 +157,7 @@ class ZoneCapacity(msgspec.Struct, frozen=True):
 
 
 class Capacity(msgspec.Struct, frozen=True):
-    """How much of a service is alive in one cluster. Endpoints travel only for headless services."""
+    """How much of a service is alive in one cluster. Endpoints travel only where DNS names them."""
 
     service: ServiceName
     cluster: ClusterId

@@ -175,7 +175,7 @@ class HostView(msgspec.Struct, frozen=True):
 
 
 class CapacityView(msgspec.Struct, frozen=True):
-    """How much of a service can be used in one locality of one cluster; `endpoints` only for headless services.
+    """How much of a service can be used in one locality of one cluster; `endpoints` only where DNS names them.
 
     `ready` is 0 while nobody can get there, whatever the cluster last said; then `why` says why, as `explain` does.
     """
