@@ -28,6 +28,7 @@ class HeavyHitters:
         self._window = window
         self._current: dict[bytes, float] = {}
         self._last: Mapping[bytes, float] = {}
+        self._tops: dict[int, list[Hitter]] = {}
         self._began: float | None = None
 
     def add(self, asked: Mapping[bytes, float]) -> None:
@@ -45,14 +46,17 @@ class HeavyHitters:
             self._began = now
         elif now - self._began >= self._window:
             self._last, self._current, self._began = self._current, {}, now
+            self._tops.clear()
 
     def top(self, count: int = 20) -> list[Hitter]:
         """The questions asked for most in the last whole window, the first one first."""
-        most = nlargest(count, self._last.items(), key=itemgetter(1))
-        return [
-            Hitter(times / self._window, wire.name_text(key[:-4]), _type_text(int.from_bytes(key[-4:-2], "big")))
-            for key, times in most
-        ]
+        if count not in self._tops:
+            most = nlargest(count, self._last.items(), key=itemgetter(1))
+            self._tops[count] = [
+                Hitter(times / self._window, wire.name_text(key[:-4]), _type_text(int.from_bytes(key[-4:-2], "big")))
+                for key, times in most
+            ]
+        return self._tops[count]
 
 
 def merge_top(tops: Iterable[Iterable[Hitter]], count: int = 20) -> list[Hitter]:
