@@ -40,7 +40,8 @@ class Connection(asyncio.Protocol):
             return
         self.pending = rest[length:]
         status = head[9:12]
-        self._finish(rest[:length].decode() if status == b"200" else f"status {status.decode()}")
+        said = rest[:length].decode(errors="replace")
+        self._finish(said if status == b"200" else f"status {status.decode()}: {said}")
 
     def connection_lost(self, error: Exception | None) -> None:
         self.closed = True

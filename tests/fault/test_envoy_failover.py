@@ -4,7 +4,9 @@ import asyncio
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -184,3 +186,34 @@ async def test_when_every_endpoint_looks_sick_the_service_is_still_tried(
 
             await eventually(found_sick, 10)
             assert await answer(pair.vip, 8080) == b"near hello\n"
+
+
+@pytest.mark.anyio
+async def test_a_dead_endpoint_that_is_least_busy_does_not_get_every_retry(
+    tmp_path: Path, loopback_net: LoopbackNet
+) -> None:
+    """What fails at once has no request under way, and a balancer that looks for that sends it the retries as well."""
+    pair = Pair(tmp_path, loopback_net)
+    living, dead = (loopback_net.next(), 9001), (loopback_net.next(), 9001)
+    none = HealthCheck(CheckKind.NONE)  # until a check has found out, retries are all there is
+    async with await asyncio.start_server(_answer_slowly, *living), pair.running():
+        pair.a.serve(pair.vip, service_of("echo", [living, dead], check=none))
+        await pair.a.serving("egress/shop/echo/8080")
+        lines: list[bytes] = []
+
+        async def ask(number: int) -> None:
+            await asyncio.sleep(number / 200)
+            lines.append(await answer(pair.vip, 8080, b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r"))
+
+        async with asyncio.TaskGroup() as group:
+            for number in range(600):
+                group.create_task(ask(number))
+        assert Counter(lines) == {b"HTTP/1.1 200 OK\r\n": 600}
+
+
+async def _answer_slowly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(asyncio.IncompleteReadError, OSError):
+        while await reader.readuntil(b"\r\n\r\n"):
+            await asyncio.sleep(0.1)
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+    writer.close()

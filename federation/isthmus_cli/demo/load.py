@@ -95,7 +95,7 @@ class HttpLoad(Load):
             length = next(int(line.split(b":")[1]) for line in lines if line.lower().startswith(b"content-length"))
             body = await reader.readexactly(length)
             if lines[0].split()[1] != b"200":
-                raise ValueError(lines[0].decode())
+                raise ValueError(f"{lines[0].decode()}: {body.decode(errors='replace')[:300].strip()}")
         except BaseException:
             writer.close()
             raise
