@@ -78,12 +78,18 @@ class World:
 
     def identity(self, name: str, lifetime: timedelta = timedelta(hours=1)) -> tuple[bytes, bytes]:
         """Chain and key of a fresh leaf for a cluster's gateway."""
-        now, domain = datetime.now(UTC), f"{name}.{DOMAIN}"
+        domain = f"{name}.{DOMAIN}"
+        subject = Subject("gateway", f"spiffe://{domain}/gateway", (f"gateway.{domain}",))
+        return issue_leaf(self.authority(name), subject, datetime.now(UTC), lifetime)
+
+    def authority(self, name: str) -> Authority:
+        """The CA of a cluster."""
+        domain = f"{name}.{DOMAIN}"
         if name not in self._authorities:
             key = make_key()
-            self._authorities[name] = Authority(sign_authority(self.root, key.public_key(), domain, domain, now), key)
-        subject = Subject("gateway", f"spiffe://{domain}/gateway", (f"gateway.{domain}",))
-        return issue_leaf(self._authorities[name], subject, now, lifetime)
+            certificate = sign_authority(self.root, key.public_key(), domain, domain, datetime.now(UTC))
+            self._authorities[name] = Authority(certificate, key)
+        return self._authorities[name]
 
     def add(self, name: str, locality: str, gateways: Sequence[tuple[str, int]]) -> Cluster:
         """Make a member whose gateways take tunnels at these addresses."""

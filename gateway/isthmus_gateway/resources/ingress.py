@@ -7,6 +7,7 @@ from envoy.config.core.v3.base_pb2 import DataSource, HeaderValue, HeaderValueOp
 from envoy.config.core.v3.protocol_pb2 import Http2ProtocolOptions, KeepaliveSettings
 from envoy.config.listener.v3.listener_components_pb2 import Filter, FilterChain
 from envoy.config.listener.v3.listener_pb2 import Listener
+from envoy.config.rbac.v3 import rbac_pb2 as rbac
 from envoy.config.route.v3.route_components_pb2 import (
     DirectResponseAction,
     HeaderMatcher,
@@ -19,11 +20,17 @@ from envoy.config.route.v3.route_pb2 import RouteConfiguration
 from envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2 import (
     HttpConnectionManager,
 )
+from envoy.extensions.filters.network.rbac.v3.rbac_pb2 import RBAC
 from envoy.extensions.http.early_header_mutation.header_mutation.v3.header_mutation_pb2 import (
     HeaderMutation as EarlyHeaderMutation,
 )
+from envoy.extensions.matching.common_inputs.ssl.v3.ssl_inputs_pb2 import UriSanInput
 from envoy.type.matcher.v3.regex_pb2 import RegexMatcher
 from envoy.type.matcher.v3.string_pb2 import StringMatcher
+from xds.core.v3.extension_pb2 import TypedExtensionConfig
+from xds.type.matcher.v3 import matcher_pb2 as xds_matcher
+from xds.type.matcher.v3 import regex_pb2 as xds_regex
+from xds.type.matcher.v3 import string_pb2 as xds_string
 
 from isthmus_core.model import LocalService, Protocol, ServicePort
 from isthmus_core.names import CLUSTERSET_ZONE
@@ -74,6 +81,7 @@ def build_ingress(address: str, port: int) -> dict[str, bytes]:
                 transport_socket=from_gateways(),
                 transport_socket_connect_timeout=milliseconds(5_000),
                 filters=[
+                    Filter(name="envoy.filters.network.rbac", typed_config=packed(_one_name())),
                     Filter(name="envoy.filters.network.http_connection_manager", typed_config=packed(manager)),
                 ],
             )
@@ -112,6 +120,30 @@ def _local(local: LocalService, port: ServicePort, health_log: str) -> Cluster:
     if port.app_protocol.is_http:  # for the checks only: traffic comes through as bytes
         message.typed_extension_protocol_options[HTTP_OPTIONS].CopyFrom(packed(upstream_http(port.app_protocol)))
     return message
+
+
+def _one_name() -> RBAC:
+    """Close a connection whose certificate has more than one URI name, before it is read (DESIGN section 8).
+
+    The list of peers asks for one good name and would pass over a second one. Envoy joins the names with commas, which
+    no SPIFFE id has. It is looked at once for each connection, at its first byte.
+    """
+    names_joined = TypedExtensionConfig(name="envoy.matching.inputs.uri_san", typed_config=packed(UriSanInput()))
+    one = xds_string.StringMatcher(
+        safe_regex=xds_regex.RegexMatcher(google_re2=xds_regex.RegexMatcher.GoogleRE2(), regex="[^,]+")
+    )
+    lists = xds_matcher.Matcher.MatcherList
+    allow = TypedExtensionConfig(
+        name="envoy.filters.rbac.action", typed_config=packed(rbac.Action(name="one name", action=rbac.RBAC.ALLOW))
+    )
+    rule = lists.FieldMatcher(
+        predicate=lists.Predicate(
+            single_predicate=lists.Predicate.SinglePredicate(input=names_joined, value_match=one)
+        ),
+        on_match=xds_matcher.Matcher.OnMatch(action=allow),
+    )
+    # What no rule matches is denied.
+    return RBAC(matcher=xds_matcher.Matcher(matcher_list=lists(matchers=[rule])), stat_prefix=f"{names.INGRESS}.")
 
 
 def _health() -> Route:

@@ -10,6 +10,7 @@ import grpc.aio
 import pytest
 from aiohttp import web
 
+from integration.trust.world import World as TrustWorld
 from isthmus_core.model import AppProtocol, CheckKind, HealthCheck
 from isthmus_gateway.resources import Resources, build_identity
 from isthmus_gateway.resources.names import CLUSTER, ENDPOINT
@@ -172,6 +173,21 @@ async def test_only_members_get_past_the_handshake(tmp_path: Path, loopback_net:
         assert await ask_ingress(pair, stranger.identity("a"), PREFACE) == b""
         assert await ask_ingress(pair, pair.world.identity("c"), PREFACE) == b""
         assert await ask_ingress(pair, pair.world.identity("b"), PREFACE) == b"", "nobody tunnels to itself"
+
+
+@pytest.mark.anyio
+async def test_a_member_with_a_second_uri_name_is_refused(tmp_path: Path, loopback_net: LoopbackNet) -> None:
+    """A member's CA may sign a leaf that is two things at once, and the list of peers would take either name."""
+    pair = Pair(tmp_path, loopback_net)
+    forge, authority = TrustWorld().forge, pair.world.authority("a")
+    good, other = "spiffe://a.fed.test/gateway", "spiffe://a.fed.test/other"
+    async with pair.running():
+        for uris, welcome in (([good], True), ([good, other], False), ([other, good], False), ([good, good], False)):
+            leaf = forge(authority, uris, ["gateway.a.fed.test"])
+            for request in (PREFACE, connect_request("echo.shop.svc.clusterset.local:8080", "")):
+                answer = await ask_ingress(pair, (leaf.chain, leaf.key), request)
+                assert settings_came(answer) if welcome else answer == b"", (uris, answer)
+        assert not pair.b.nacks
 
 
 @pytest.mark.anyio
