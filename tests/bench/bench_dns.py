@@ -18,7 +18,7 @@ from support.dns_peers import changes, content, dnsperf, latency, size, throughp
 from support.dns_peers.ours import worker
 from support.dns_peers.peers import PEERS, floor, peer, program
 from support.dns_peers.probe import different
-from support.dns_peers.running import LOAD_CORE, Running
+from support.dns_peers.running import LOAD_CORE, Running, foremost
 from unit.nameserver.builders import Feed, responder
 
 NAME = "dns"
@@ -68,12 +68,14 @@ async def together(folder: Path, feed: Feed, parts: Sequence[str]) -> list[Row]:
         if "dnsperf" in parts and (tool := program("dnsperf")):
             known = [servers[name] for name in (ours.name, "BIND", "CoreDNS", "Knot") if name in servers]
             listed += await dnsperf.rows(tool, known, dnsperf.write_names(folder / "names", queries))
-        if "p99" in parts:
-            listed += await latency.rows([servers[name] for name in (ours.name, FLOOR, "BIND") if name in servers], mix)
-        if "change" in parts:
-            listed += await changes.one_by_one(ours, feed, mix)
-        if "churn" in parts:
-            listed += await changes.churn(ours, feed, mix)
+        with foremost(*servers.values()):
+            if "p99" in parts:
+                known = [servers[name] for name in (ours.name, FLOOR, "BIND") if name in servers]
+                listed += await latency.rows(known, mix)
+            if "change" in parts:
+                listed += await changes.one_by_one(ours, feed, mix)
+            if "churn" in parts:
+                listed += await changes.churn(ours, feed, mix)
     return listed
 
 

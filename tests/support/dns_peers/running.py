@@ -2,7 +2,8 @@
 
 import asyncio
 import os
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -22,8 +23,7 @@ class Running(msgspec.Struct, frozen=True):
     @property
     def cpu_seconds(self) -> float:
         """Processor time of all threads so far, to the nanosecond (the clock ticks of `stat` are too coarse)."""
-        tasks = Path(f"/proc/{self.pid}/task").glob("*/schedstat")
-        return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
+        return sum(int((task / "schedstat").read_text().split()[0]) for task in _tasks(self.pid)) / 1e9
 
     @property
     def resident_mb(self) -> float:
@@ -49,6 +49,31 @@ async def start(
     with suppress(OSError):
         Path(f"/proc/{process.pid}/autogroup").write_text("-19")
     return process
+
+
+@contextmanager
+def foremost(*servers: Running) -> Iterator[None]:
+    """In the block the servers, we, and the load that we start run at once when they have something to do.
+
+    The scheduler lets others finish their slice of 3 ms first, however little they weigh: that would be the p99 of
+    every server. Only for parts that leave the cores time; without root nothing changes.
+    """
+    tasks = [int(task.name) for pid in (os.getpid(), *(one.pid for one in servers)) for task in _tasks(pid)]
+    try:
+        _schedule(tasks, os.SCHED_RR, 1)
+        yield
+    finally:
+        _schedule(tasks, os.SCHED_OTHER, 0)
+
+
+def _tasks(pid: int) -> Iterator[Path]:
+    return Path(f"/proc/{pid}/task").iterdir()
+
+
+def _schedule(tasks: Iterable[int], policy: int, priority: int) -> None:
+    for task in tasks:
+        with suppress(ProcessLookupError, PermissionError):
+            os.sched_setscheduler(task, policy, os.sched_param(priority))
 
 
 async def end(process: asyncio.subprocess.Process) -> None:
