@@ -11,6 +11,9 @@ from isthmus_dns.records import RRset
 # error and a server id.
 RESERVED = 11 + 28 + 40 + 36
 
+# A record of an IPv4 address whose owner is a pointer.
+_SHORTEST = 16
+
 Heads = tuple[bytes, bytes, bytes, bytes]
 """Header bytes after the id, for: no EDNS, no EDNS and RD, EDNS, EDNS and RD."""
 
@@ -59,8 +62,9 @@ def compile_answer(rrset: RRset, ttl: int) -> Ready | Long:
         del parts[sum(1 for end in ends if end <= room) :]
         answer = b"".join(parts)
     helpers: list[bytes] = []
-    for helper in rrset.helped_by:
-        helpers += _records(wire.compress(helper.owner, owner), helper, ttl)
+    if len(answer) + _SHORTEST * len(rrset.helped_by) <= room:  # else they would be left out below
+        for helper in rrset.helped_by:
+            helpers += _records(wire.compress(helper.owner, owner), helper, ttl)
     helped = b"".join(helpers)
     if 16 + len(owner) + len(answer) + len(helped) + RESERVED <= wire.UDP_PLAIN:
         return (*heads(wire.AA, len(parts), 0, len(helpers)), answer + helped)
