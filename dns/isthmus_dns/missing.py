@@ -1,6 +1,7 @@
 """Which services are asked for that nobody offers here: the signal by which a gateway could import them when needed."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 import msgspec
 
@@ -9,6 +10,9 @@ from isthmus_core.names import ServiceName
 from isthmus_dns import wire
 from isthmus_dns.sketch import Hitter
 from isthmus_dns.zone import Zone
+
+
+_KEPT = 512
 
 
 class Wanted(msgspec.Struct, frozen=True, order=True):
@@ -26,12 +30,12 @@ def in_vain(asked: Mapping[bytes, float], zone: Zone) -> dict[bytes, float]:
 
 def wanted(hits: Iterable[Hitter], zone: Zone, count: int = 100) -> list[Wanted]:
     """The services behind names that were asked for most, without those that exist by now; the most wanted first."""
-    origins = [apex.text for apex in zone.apexes]
+    origins = tuple(apex.text for apex in zone.apexes)
     total: dict[str, float] = {}
     for hit in hits:
-        service = _service(hit.name.rstrip("."), origins)
-        if service is not None and not _exists(service, zone):
-            total[str(service)] = total.get(str(service), 0.0) + hit.per_second
+        service, names = _behind(hit.name, origins)
+        if service and not any(name in zone.names for name in names):
+            total[service] = total.get(service, 0.0) + hit.per_second
     return _most(total, count)
 
 
@@ -48,18 +52,16 @@ def _most(total: dict[str, float], count: int) -> list[Wanted]:
     return sorted((Wanted(rate, service) for service, rate in total.items()), reverse=True)[:count]
 
 
-def _service(name: str, origins: Sequence[str]) -> ServiceName | None:
-    """The service that `name` would belong to; None for names of other shapes, such as those of search paths."""
+@lru_cache(_KEPT)  # the same names are looked at again every second, between two answers
+def _behind(name: str, origins: tuple[str, ...]) -> tuple[str, tuple[bytes, ...]]:
+    """The service that `name` would belong to, and its own names; "" for other shapes, such as those of search paths."""
     for origin in origins:
-        above, found, _ = f"{name}.".rpartition(f".svc.{origin}.")
+        above, found, _ = name.rpartition(f".svc.{origin}.")
         if found:
             *_, short, namespace = ["", "", *above.split(".")]
             try:
-                return ServiceName.of(namespace, short)
+                service = ServiceName.of(namespace, short)
             except InvalidInput:
-                return None
-    return None
-
-
-def _exists(service: ServiceName, zone: Zone) -> bool:
-    return any(wire.encode_name(service.host(apex.text)) in zone.names for apex in zone.apexes)
+                break
+            return str(service), tuple(wire.encode_name(service.host(each)) for each in origins)
+    return "", ()
