@@ -11,7 +11,6 @@ from isthmus_dns import wire
 from isthmus_dns.sketch import Hitter
 from isthmus_dns.zone import Zone
 
-
 _KEPT = 512
 
 
@@ -54,7 +53,7 @@ def _most(total: dict[str, float], count: int) -> list[Wanted]:
 
 @lru_cache(_KEPT)  # the same names are looked at again every second, between two answers
 def _behind(name: str, origins: tuple[str, ...]) -> tuple[str, tuple[bytes, ...]]:
-    """The service that `name` would belong to, and its own names; "" for other shapes, such as those of search paths."""
+    """The service that `name` would belong to, and its names; "" for other shapes, such as those of search paths."""
     for origin in origins:
         above, found, _ = name.rpartition(f".svc.{origin}.")
         if found:

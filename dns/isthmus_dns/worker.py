@@ -36,7 +36,8 @@ log = logging.getLogger(__name__)
 
 _TICK = 1.0
 _FOLDS = 10
-_WANTED = 200
+_WANTED = 500
+_WANTED_TOLD = 50
 _WAIT_FOR_ZONE = 5.0
 
 
@@ -176,7 +177,7 @@ class Worker:
             serial=self.zone.serial,
             refused=self.follower.refused,
             top=tuple(self._hitters.top()),
-            missing=tuple(wanted(self._missing.top(_WANTED), self.zone)),
+            missing=tuple(wanted(self._missing.top(_WANTED_TOLD), self.zone)),
             withheld=self._limiter.withheld if self._limiter is not None else 0,
             slipped=self._limiter.slipped if self._limiter is not None else 0,
             untapped=self._dnstap.dropped if self._dnstap is not None else 0,
