@@ -164,13 +164,19 @@ bogus-priv
 
 
 @functools.cache
-def coredns_binary() -> Path:
-    """CoreDNS, built from its Go module the first time (minutes where nothing is cached), kept in .tools/."""
+def build_coredns() -> str:
+    """Have CoreDNS built from its Go module, the first time (minutes where nothing is cached); why it cannot be had."""
     build = "import sys; from tools import bootstrap, peers\ntry: peers.build_coredns()\n"
     build += "except bootstrap.Missing as reason: sys.exit(f'CoreDNS is not here: {reason}')"
     done = subprocess.run([sys.executable, "-c", build], cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise NotInstalled((done.stderr.strip().splitlines() or ["CoreDNS cannot be built"])[-1])
+    said = done.stderr.strip().splitlines()
+    return (said[-1] if said else "CoreDNS cannot be built") if done.returncode else ""
+
+
+def coredns_binary() -> Path:
+    """CoreDNS, kept in .tools/ like etcd."""
+    if reason := build_coredns():
+        raise NotInstalled(reason)
     return ROOT / ".tools" / "bin" / "coredns"
 
 

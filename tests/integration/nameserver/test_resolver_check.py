@@ -14,7 +14,18 @@ from isthmus_dns.prober import check
 from isthmus_kit.tasks import own_tasks
 from support.addresses import LoopbackNet
 from support.process import Process
-from support.resolvers import Configure, NotInstalled, coredns, dnsmasq, knot_resolver, named, snippet, start, unbound
+from support.resolvers import (
+    Configure,
+    NotInstalled,
+    build_coredns,
+    coredns,
+    dnsmasq,
+    knot_resolver,
+    named,
+    snippet,
+    start,
+    unbound,
+)
 from support.resolvers_zone import answering, asked, saying_something, services
 from support.waiting import eventually
 from unit.nameserver.builders import Feed, service
@@ -99,6 +110,7 @@ def feed(tmp_path_factory: pytest.TempPathFactory) -> Feed:
 
 @pytest.fixture(scope="module")
 async def server(feed: Feed, loopback_net: LoopbackNet) -> AsyncIterator[Address]:
+    build_coredns()  # before anything of ours waits for it
     feed.publish(services())
     (server,) = claim_addresses([Address(loopback_net.next(), 0)])
     async with feed.serving(), own_tasks() as tasks:

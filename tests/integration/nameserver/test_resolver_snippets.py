@@ -12,7 +12,18 @@ from isthmus_dns.addresses import Address
 from isthmus_kit.tasks import own_tasks
 from support.addresses import LoopbackNet
 from support.process import Process
-from support.resolvers import SNIPPETS, UNBOUND_STRICT, NotInstalled, labels, places, program, snippet, start, unbound
+from support.resolvers import (
+    SNIPPETS,
+    UNBOUND_STRICT,
+    NotInstalled,
+    build_coredns,
+    labels,
+    places,
+    program,
+    snippet,
+    start,
+    unbound,
+)
 from support.resolvers_zone import all_asked, all_expected, answering, asked, services
 from support.waiting import eventually
 from unit.nameserver.builders import Feed, service
@@ -48,6 +59,7 @@ class Surroundings(msgspec.Struct):
 
 @pytest.fixture(scope="module")
 async def around(tmp_path_factory: pytest.TempPathFactory, loopback_net: LoopbackNet) -> AsyncIterator[Surroundings]:
+    build_coredns()  # before anything of ours waits for it
     folder = tmp_path_factory.mktemp("resolvers")
     feed = Feed(folder / "zone.sock")
     feed.publish(services())
