@@ -10,6 +10,9 @@ import msgspec
 from isthmus_core.errors import InvalidInput
 
 _RECEIVE_BUFFER = 4 * 1024 * 1024
+# What the kernel may hold of one TCP connection's queries, and of answers that its client does not fetch. Left to
+# itself it is megabytes for each of thousands of connections; hundreds of queries, or the longest answer, are enough.
+_STREAM_QUERIES, _STREAM_ANSWERS = 32 * 1024, 64 * 1024
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -87,6 +90,9 @@ def _bound(address: Address, kind: socket.SocketKind, share: bool) -> socket.soc
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if kind == socket.SOCK_STREAM:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # Accepted sockets inherit both; they have to be set before listening, which announces the window's scale.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _STREAM_QUERIES)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _STREAM_ANSWERS)
         if share:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind((address.host, address.port))
