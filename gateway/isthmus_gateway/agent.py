@@ -132,7 +132,11 @@ class Agent:
         add_routes(app, self)
         add_routes(local, self)
         envoy = Publishing(
-            self.hub.feed.publication, on_acked=self.hub.feed.on_acked, on_nacked=self.hub.feed.on_nacked
+            self.hub.feed.publication,
+            on_connected=self.hub.zone.envoy_came,
+            on_disconnected=lambda _: self.hub.envoy_went(),
+            on_acked=self.hub.envoy_took,
+            on_nacked=self.hub.envoy_refused,
         )
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(serving(app, self.settings.web_address, self.settings.web_port))
@@ -302,6 +306,7 @@ class Agent:
             ticks += 1
             if self.hub.offers.waiting:
                 self.hub.offers.look()
+            self.hub.release_names()
             if ticks % SLOW_TICKS == 0:
                 self.hub.confirm(self.controllers.age(time.monotonic()), self.settings.stale_after_s)
                 self.readiness.warn("identity", self._identity.trouble)

@@ -1,11 +1,11 @@
 """Keep Envoy's resources in groups that change together: a service, an export, a cluster; and what Envoy refused."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
 from isthmus_gateway.resources import TYPES, Encoded, Resources
-from isthmus_gateway.resources.names import ENDPOINT
+from isthmus_gateway.resources.names import ENDPOINT, LISTENER
 from isthmus_sync import ENVOY, Acked, Nacked, Publication, ResourceCache
 
 
@@ -24,6 +24,7 @@ class EnvoyFeed:
         self.publication: Publication = Publication([ResourceCache(type_url) for type_url in TYPES], order=ENVOY)
         self._groups: dict[str, dict[str, frozenset[str]]] = {}
         self._refused: dict[tuple[str, str], str] = {}
+        self._listening: dict[str, str] = {}
         self._retries = 0
         self._on_refusals = on_refusals
 
@@ -64,12 +65,27 @@ class EnvoyFeed:
 
     def on_acked(self, acked: Acked) -> None:
         """Envoy took these."""
+        self._note_listeners(acked)
         self._settle(acked.type_url, acked.accepted, {})
 
     def on_nacked(self, nacked: Nacked) -> None:
         """Envoy refused some of these."""
+        self._note_listeners(nacked)
         reasons = {name: rejection.reason or nacked.message for name, rejection in nacked.rejected.items()}
         self._settle(nacked.type_url, nacked.accepted, reasons)
+
+    def forget_listeners(self) -> None:
+        """Envoy is away: what it listens with is not known any more."""
+        self._listening.clear()
+
+    def unheard(self, listeners: Iterable[str]) -> frozenset[str]:
+        """Those of our listeners that Envoy has not taken as they are now."""
+        ours = self.publication[LISTENER]
+        return frozenset(
+            name
+            for name in listeners
+            if (resource := ours.get(name)) is not None and self._listening.get(name) != resource.version
+        )
 
     def retry_refused(self) -> None:
         """Offer what was refused once more: a port that was in use may be free now. A new version makes it news."""
@@ -87,6 +103,12 @@ class EnvoyFeed:
             Refusal(type_url.rpartition(".")[2], name, reason)
             for (type_url, name), reason in sorted(self._refused.items())
         )
+
+    def _note_listeners(self, outcome: Acked | Nacked) -> None:
+        if outcome.type_url == LISTENER:
+            self._listening.update(outcome.accepted)
+            for name in outcome.removed:
+                self._listening.pop(name, None)
 
     def _settle(self, type_url: str, accepted: Mapping[str, str], reasons: Mapping[str, str]) -> None:
         before = dict(self._refused)

@@ -23,6 +23,7 @@ from isthmus_gateway.resources import (
     build_trust,
     parse_cluster_name,
 )
+from isthmus_gateway.resources.names import LISTENER
 from isthmus_gateway.routes import Routes
 from isthmus_gateway.settings import GatewaySettings
 from isthmus_gateway.snapshot import Snapshot
@@ -30,6 +31,7 @@ from isthmus_gateway.vips import parse_range
 from isthmus_gateway.zone_feed import ZoneFeed
 from isthmus_kit.pki import Identity
 from isthmus_kit.readiness import Readiness
+from isthmus_sync import Acked, Nacked
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +58,7 @@ class Hub:
     ) -> None:
         self.fleet: Final = FleetTable(member.id)
         self.feed: Final = EnvoyFeed(on_refusals)
-        self.zone: Final = ZoneFeed(member.id, 0)
+        self.zone: Final = ZoneFeed(member.id, 0, clock)
         self.offers: Final = Offers(member.id, clock, wall_ms, member.network)
         self.remotes: Final = Remotes()
         here = Here(member.id, member.locality, member.network)
@@ -171,6 +173,35 @@ class Hub:
         more = f" and {len(left_out) - _NAMED} more" if len(left_out) > _NAMED else ""
         sentence = f"no address is left in {self._vip_range} for {names}{more}. Give a larger --vip-range."
         self._readiness.warn("vips", sentence if left_out else "")
+
+    # -- Envoy ----------------------------------------------------------------------------------------------------
+
+    def envoy_took(self, acked: Acked) -> None:
+        """Envoy took these resources."""
+        self.feed.on_acked(acked)
+        self._note_listeners(acked)
+
+    def envoy_refused(self, nacked: Nacked) -> None:
+        """Envoy refused some of these resources."""
+        self.feed.on_nacked(nacked)
+        self._note_listeners(nacked)
+
+    def envoy_went(self) -> None:
+        """Envoy does not follow any more."""
+        self.feed.forget_listeners()
+        self.zone.envoy_went()
+        self.computed()
+
+    def release_names(self) -> None:
+        """Time goes by: names that wait for Envoy do not wait for ever."""
+        if self.zone.holding:
+            self.zone.release_overdue()
+            self.computed()
+
+    def _note_listeners(self, outcome: Acked | Nacked) -> None:
+        if outcome.type_url == LISTENER and self.zone.holding:
+            self.zone.envoy_took(outcome.accepted)
+            self.computed()
 
     # -- this cluster ---------------------------------------------------------------------------------------------
 

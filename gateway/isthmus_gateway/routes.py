@@ -121,17 +121,20 @@ class Routes:
         check = local.health_check if local else None
         shape: Shape = (imported.ports, vip, imported.session_affinity, check)
         endpoints = local.endpoints if local else ()
+        listeners: Iterable[str] = ()
         # Only what differs is built again: a changed endpoint or weight costs its assignments, mere words nothing.
         if self._shapes.get(service) != shape:
             self._shapes[service] = shape
             resources = build_service(found, vip, local, imported.session_affinity)
             self._envoy.put(f"service/{service}", resources)
+            listeners = self._envoy.unheard(resources.listeners)
         elif vip is not None and (
             before is None or before.ports != found.ports or self._endpoints[service] != endpoints
         ):
             self._envoy.put_endpoints(build_assignments(found, local))
         self._endpoints[service] = endpoints
-        self._zone.put(build_zone_service(imported, found, capacities, self.fleet.clusters, self._here, vip))
+        named = build_zone_service(imported, found, capacities, self.fleet.clusters, self._here, vip)
+        self._zone.put(named, listeners)
 
     def _forget(self, service: ServiceName) -> None:
         self.routes.pop(service, None)

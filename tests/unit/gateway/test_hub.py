@@ -7,7 +7,7 @@ import pytest
 from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
 
 from isthmus_core.dns_mode import ANNOTATION
-from isthmus_core.model import ClusterState, ExportSpec, LocalService, ServiceType
+from isthmus_core.model import ClusterState, ExportSpec, LocalService, ServicePort, ServiceType
 from isthmus_core.names import ClusterId, Locality, ServiceName
 from isthmus_gateway.envoy import Verdict
 from isthmus_gateway.envoy_feed import Refusal
@@ -123,6 +123,71 @@ def test_an_import_gets_an_address_a_way_and_a_name() -> None:
     assert {f"egress/{ECHO}/80", "tunnel/east", "ingress"} == world.names(LISTENER)
     zone = world.hub.zone.publication[ZONE_SERVICE].get("shop/echo")
     assert zone is not None and list(pb.ZoneService.FromString(zone.body).ips) == [vip]
+
+
+def test_a_new_name_waits_until_envoy_listens_there() -> None:
+    world = serving(World())
+    world.hub.zone.envoy_came()
+    names = world.hub.zone.publication[ZONE_SERVICE]
+    new = ServiceName("shop", "new")
+    world.tell(imported("east", service=new))
+    assert str(new) not in names and str(ECHO) in names
+    serial = world.hub.zone.serial
+    listeners = {name: version for name, version in world.versions(LISTENER).items() if name.startswith("egress/")}
+    world.hub.envoy_took(Acked(CLUSTER, listeners, ()))
+    world.hub.envoy_took(Acked(LISTENER, {f"egress/{ECHO}/80": "1"}, ()))
+    assert str(new) not in names and world.hub.zone.serial == serial
+    world.tell(capacity("east", 1, 2, service=new), version="2")
+    assert str(new) not in names
+    world.hub.envoy_took(Acked(LISTENER, listeners, ()))
+    held = names.get(str(new))
+    assert held is not None and world.hub.zone.serial > serial
+    assert pb.ZoneService.FromString(held.body).provenance[0].cluster == "east", "the newest of what was held"
+    assert not world.hub.zone.holding
+    world.hub.take_fleet(world.hub.fleet.apply(removed(IMPORT, str(new))))
+    world.settle()
+    world.tell(imported("east", service=new), version="3")
+    assert str(new) in names, "Envoy has not even heard that it was gone"
+
+
+def test_a_new_name_waits_a_second_at_most_and_not_at_all_without_envoy() -> None:
+    world = serving(World())
+    world.tell(imported("east", service=ServiceName("shop", "early")))
+    names = world.hub.zone.publication[ZONE_SERVICE]
+    assert "shop/early" in names, "Envoy is away"
+    world.hub.zone.envoy_came()
+    world.tell(imported("east", service=ServiceName("shop", "refused")))
+    world.now += 0.9
+    world.hub.release_names()
+    assert "shop/refused" not in names
+    world.now += 0.2
+    world.hub.release_names()
+    assert "shop/refused" in names
+    world.tell(imported("east", service=ServiceName("shop", "late")))
+    assert "shop/late" not in names
+    world.hub.envoy_went()
+    assert "shop/late" in names
+    world.hub.zone.envoy_came()
+    world.tell(imported("east", service=ServiceName("shop", "gone")))
+    world.hub.take_fleet(world.hub.fleet.apply(removed(IMPORT, "shop/gone")))
+    world.settle()
+    world.now += 2
+    world.hub.release_names()
+    assert "shop/gone" not in names
+
+
+def test_what_is_known_changes_at_once_and_a_headless_service_waits_for_nobody() -> None:
+    world = serving(World())
+    world.hub.zone.envoy_came()
+    names = world.hub.zone.publication[ZONE_SERVICE]
+    before = names.get(str(ECHO))
+    ports = (ServicePort("http", 80), ServicePort("admin", 81))
+    world.tell(msgspec.structs.replace(imported("east"), ports=ports), version="2")
+    after = names.get(str(ECHO))
+    assert before is not None and after is not None and after.version != before.version
+    headless = msgspec.structs.replace(imported("east", service=ServiceName("shop", "db")), type=ServiceType.HEADLESS)
+    world.tell(headless)
+    assert "shop/db" in names
 
 
 def test_nobody_is_told_before_the_fleet_is_known() -> None:
