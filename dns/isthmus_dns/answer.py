@@ -51,6 +51,9 @@ _UDP_MOST = wire.UDP_MOST.to_bytes(2, "big")
 _NODATA = heads(wire.AA, 0, 1)
 _NXDOMAIN = heads(wire.AA | wire.NXDOMAIN, 0, 1)
 
+SAMPLE = 128
+"""So many questions are looked at between two calls of `take_asked`: the pause must not be felt by clients."""
+
 
 class Responder:
     """Answers queries from one zone; no I/O and no clock: the shell calls `tick` with Unix seconds."""
@@ -59,6 +62,7 @@ class Responder:
         "_asked",
         "_cookied",
         "_opts",
+        "_unasked",
         "features",
         "hits",
         "now",
@@ -80,8 +84,9 @@ class Responder:
         """Answers to packets that came before; a shell may look there first, and counts in `hits` what it found."""
         self.hits: list[bytes] = []
         self.unsampled = 0
-        """How many packets more than those in `hits` were found: under load a sample is enough."""
+        """How many packets more than those in `hits` were found: `SAMPLE` are enough to know what is asked for."""
         self._asked: list[bytes] = []
+        self._unasked = 0
         zone.watchers.append(self.remembered.forget)
         self._opts: dict[bytes, bytes] = {}
         self._cookied: dict[tuple[bytes, str], bytes] = {}
@@ -96,7 +101,10 @@ class Responder:
             if answer is not None and answer[1] & 15 == wire.NXDOMAIN:
                 self.nxdomain += 1
         if answer is not None:
-            self.hits.append(packet)
+            if len(self.hits) < SAMPLE:
+                self.hits.append(packet)
+            else:
+                self.unsampled += 1
             return query[:2] + answer
         return self._respond_anew(query, tcp, client)
 
@@ -137,7 +145,7 @@ class Responder:
             answer = b"".join((negative[0], question, negative[1], opt))
             if not cookied:
                 self.remembered.note_denial(query[2:], answer)
-        self._asked.append(key)
+        self._count(key)
         return query[:2] + answer
 
     def freshen(self) -> None:
@@ -154,8 +162,12 @@ class Responder:
 
     def take_asked(self) -> dict[bytes, float]:
         """How often each question was asked since the last call: which names are asked for is a signal (`sketch`)."""
-        asked: dict[bytes, float] = dict(Counter(self._asked))
-        self._asked.clear()
+        asked: dict[bytes, float] = {}
+        if self._asked:
+            weight = 1 + self._unasked / len(self._asked)
+            asked = {question: times * weight for question, times in Counter(self._asked).items()}
+            self._asked.clear()
+            self._unasked = 0
         if self.hits:
             weight = 1 + self.unsampled / len(self.hits)
             for packet, times in Counter(self.hits).items():
@@ -164,6 +176,12 @@ class Responder:
             self.hits.clear()
             self.unsampled = 0
         return asked
+
+    def _count(self, question: bytes) -> None:
+        if len(self._asked) < SAMPLE:
+            self._asked.append(question)
+        else:
+            self._unasked += 1
 
     def proves_address(self, packet: bytes, client: str) -> bool:
         """Whether the packet's cookie proves that `client` is its real address."""
@@ -206,7 +224,7 @@ class Responder:
         rcode, response = unusual.respond(asked, self.zone, self.features)
         if isinstance(query, Query) and self.zone.freshness.synced:
             if rcode in (wire.NOERROR, wire.NXDOMAIN):
-                self._asked.append(query.name + query.question[-4:])
+                self._count(query.name + query.question[-4:])
             if query.edns is not None and query.edns.version == 0:
                 self._learn(packet, query.edns, client)
         self.outcomes[rcode] = self.outcomes.get(rcode, 0) + 1

@@ -11,7 +11,7 @@ from itertools import accumulate
 from operator import add
 
 from isthmus_dns import wire
-from isthmus_dns.answer import Responder
+from isthmus_dns.answer import SAMPLE, Responder
 from isthmus_dns.ratelimit import RateLimiter
 from isthmus_dns.traffic import Traffic
 from isthmus_dns.udp import See, UdpListener
@@ -27,8 +27,6 @@ _ADDRESS = 32  # struct sockaddr_in6 has 28 bytes, and is the larger one
 _HEADER = struct.Struct("=QIxxxxQQQQixxxxIxxxx")
 _VECTOR = struct.Struct("=QQ")
 _CLIENTS_KEPT = 65536
-_SAMPLE = 512
-"""So many questions of each tenth of a second are looked at for the names that are asked for most."""
 
 _STARTS = [at * _SLOT + 2 for at in range(_BATCH)]
 _BASES = [at * _SLOT for at in range(_BATCH)]
@@ -143,7 +141,7 @@ class BatchedUdpListener(UdpListener):
         return octets + 2 * count
 
     def _sample(self, packets: list[bytes]) -> None:
-        if len(self._responder.hits) < _SAMPLE:
+        if len(self._responder.hits) < SAMPLE:
             self._responder.hits += packets
         else:
             self._responder.unsampled += len(packets)

@@ -18,7 +18,7 @@ class Hitter(msgspec.Struct, frozen=True, order=True):
 
 
 class HeavyHitters:
-    """Counts questions a batch at a time; keeps at most `size` of them, whatever names are thrown at it.
+    """Counts questions a batch at a time; keeps at most twice `size` of them, whatever names are thrown at it.
 
     Of a stream of n questions every count is too low by at most n / size ("Mergeable Summaries", Agarwal et al.).
     """
@@ -36,7 +36,7 @@ class HeavyHitters:
         counts = self._current
         for question, times in asked.items():
             counts[question] = counts.get(question, 0) + times
-        if len(counts) > self._size:
+        if len(counts) > 2 * self._size:
             least = sorted(counts.values(), reverse=True)[self._size]
             self._current = {key: count - least for key, count in counts.items() if count > least}
 

@@ -138,7 +138,8 @@ async def test_queries_that_come_again_are_answered_as_before(kind: type[UdpList
             wire.RCODES[code]: times for code, times in model.outcomes.items()
         }
         assert traffic.udp.responses == sum(model.outcomes.values())
-        assert sum(server.take_asked().values()) == model.outcomes[wire.NOERROR] + model.outcomes[wire.NXDOMAIN]
+        found = model.outcomes[wire.NOERROR] + model.outcomes[wire.NXDOMAIN]
+        assert sum(server.take_asked().values()) == pytest.approx(found)
         assert server.remembered.answers
         assert server.remembered.denials
 
