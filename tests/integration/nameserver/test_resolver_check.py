@@ -72,6 +72,7 @@ LOOPS: dict[str, Configure] = {
     "knot-resolver": knot_resolver,
 }
 CASES = {
+    "dnsmasq that knows nothing of us": Case(dnsmasq, lambda *_: "", ((Level.ERROR, "refuses to answer web.shop"),)),
     "Unbound that strips private addresses": Case(
         unbound, page("unbound-stub", ('private-domain: "clusterset.local"', "")), (STRIPPED,)
     ),

@@ -223,3 +223,18 @@ async def test_the_check_sees_that_a_resolver_expects_signatures(net: Internet, 
 
     assert found["level"] == "error"
     assert found["sentence"].startswith("takes clusterset.local for forged")
+
+
+async def test_the_check_sees_that_a_resolver_asks_the_root_for_our_names(net: Internet, tmp_path: Path) -> None:
+    at = Address(f"{NETWORK}.25", 53)
+    try:
+        process = net.start("stranger", lambda folder: unbound("", at, folder, net.root))
+    except NotInstalled as reason:
+        pytest.skip(str(reason))
+    await saying_something(at, process, net.island.inside)
+
+    (found,) = checked(net, WEB, tmp_path / "no resolv.conf", "--resolver", at.host)
+
+    assert found["level"] == "error"
+    assert found["sentence"] == "does not know clusterset.local: the answer is that of ."
+    assert "docs/dns.md" in found["mend"]
