@@ -95,9 +95,15 @@ class Locality(msgspec.Struct, frozen=True, order=True):
     def parse(cls, text: str) -> Self:
         """`provider/region/zone` as a value; raises InvalidInput."""
         parts = text.split("/")
-        if len(parts) != 3 or not all(_LOCALITY_PART.match(part) for part in parts):
+        if len(parts) != 3 or not all(parts):
             raise InvalidInput(
                 f"locality {text!r} is not provider/region/zone",
                 "Give all three parts, for example aws/eu-west-1/a or onprem/berlin/rack-7.",
             )
+        for part in parts:
+            if not _LOCALITY_PART.match(part):
+                raise InvalidInput(
+                    f"locality {text!r} has a part {part!r} that is no name",
+                    "Use at most 63 letters, digits, '.', '_' and '-' for each, with a letter or digit at both ends.",
+                )
         return cls(*parts)

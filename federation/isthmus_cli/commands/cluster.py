@@ -102,9 +102,10 @@ def _token_text(token_file: Path | None) -> str:
             ) from None
     if token_file is None and (text := os.environ.get("ISTHMUS_TOKEN")):
         return text.strip()
-    if token_file is None and sys.stdin.isatty():
+    text = "" if token_file is None and sys.stdin.isatty() else sys.stdin.read().strip()
+    if not text:
         raise InvalidInput("no token was given", "Use --token-file FILE, ISTHMUS_TOKEN, or standard input.")
-    return sys.stdin.read().strip()
+    return text
 
 
 @cluster.command("list")

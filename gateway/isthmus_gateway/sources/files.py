@@ -48,7 +48,8 @@ class SourceState(msgspec.Struct, frozen=True):
         shown = [str(problem).rstrip(".") for problem in self.problems[:NAMED]]
         more = [f"and {len(self.problems) - NAMED} more"] if len(self.problems) > NAMED else []
         parts = [*([self.folder] if self.folder else []), *shown, *more]
-        return "; ".join(parts) + "." if parts else ""
+        told = "; ".join(parts)
+        return told if not told or told.endswith("?") else told + "."
 
 
 class FileSource:

@@ -88,7 +88,7 @@ def parse_file(file: str, content: bytes, default: Locality) -> FileContent:
         kind = one_of(need(document, "kind", "a document"), "kind", ("Service", "ServiceExport"))
         fields = only(document, ("apiVersion", "kind", "metadata", "spec", "status"), f"a {kind}")
         versions = SERVICE_VERSIONS if kind == "Service" else EXPORT_VERSIONS
-        one_of(need(document, "apiVersion", f"a {kind}"), f"apiVersion of a {kind}", versions)
+        one_of(need(document, "apiVersion", f"a {kind}"), f"a {kind}'s apiVersion", versions)
         name, created_ms = _metadata(need(document, "metadata", f"a {kind}"), kind)
         spec = _spec(fields.get("spec"), document)
         if kind == "Service":

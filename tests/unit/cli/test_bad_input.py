@@ -104,6 +104,7 @@ def test_a_wrong_call_is_a_usage_error(words: list[str], said: str, empty: Path)
         (["status"], "no controller answers"),
         (["status", "--controller", "127.0.0.1:notaport"], "is not HOST:PORT"),
         (["cluster", "join", "--token-file", "nowhere"], "the token file nowhere cannot be read"),
+        (["cluster", "join"], "no token was given. Use --token-file FILE, ISTHMUS_TOKEN, or standard input."),
         (["gateway", "--cluster", "west"], "no cluster 'west' has joined"),
         (["dns"], "no cluster has joined"),
         (["export", "shop/echo"], "no cluster has joined"),

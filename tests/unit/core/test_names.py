@@ -47,7 +47,13 @@ def test_a_locality_has_three_parts() -> None:
     assert Locality.parse("aws/eu-west-1/a") == Locality("aws", "eu-west-1", "a")
 
 
-@pytest.mark.parametrize("text", ["aws", "aws/eu", "aws//a", "aws/eu/a/b", "aws/eu/", "aws/e u/a", "/eu/a"])
+@pytest.mark.parametrize("text", ["aws", "aws/eu", "aws//a", "aws/eu/a/b", "aws/eu/", "/eu/a"])
 def test_a_malformed_locality_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(InvalidInput, match="aws/eu-west-1/a"):
+        Locality.parse(text)
+
+
+@pytest.mark.parametrize(("text", "part"), [("aws/e u/a", "e u"), ("aws/eu/-a", "-a"), ("a/b/" + "c" * 64, "ccc")])
+def test_of_three_parts_the_one_that_is_no_name_is_named(text: str, part: str) -> None:
+    with pytest.raises(InvalidInput, match=f"has a part '{part}"):
         Locality.parse(text)

@@ -93,6 +93,13 @@ async def test_a_bad_file_keeps_its_last_good_content_and_the_others_go_on(tmp_p
         assert source.state.value.sentence == ""
 
 
+async def test_a_question_ends_the_sentence(tmp_path: Path) -> None:
+    (tmp_path / "shop.yaml").write_text("kind: Sevice\n")
+    async with watching(tmp_path) as source:
+        state = await source.state.wait(lambda s: bool(s.problems), timeout=2)
+        assert state.sentence == "shop.yaml:1:7: kind 'Sevice' is not known. Did you mean 'Service'?"
+
+
 async def test_of_a_thousand_rubbish_files_the_first_few_are_named_and_good_ones_go_on(tmp_path: Path) -> None:
     replace(tmp_path / "shop.yaml", echo(80))
     async with watching(tmp_path) as source:

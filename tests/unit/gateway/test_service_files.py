@@ -128,7 +128,7 @@ REFUSED = [
     (
         "apiVersion: isthmus.dev/v1\nkind: Service",
         1,
-        "apiVersion of a Service 'isthmus.dev/v1'",
+        "a Service's apiVersion 'isthmus.dev/v1'",
         "isthmus.dev/v1alpha1",
     ),
     ("kind: Service\nkind: Service", 2, "field 'kind' stands here and in line 1", "Keep one"),
