@@ -125,18 +125,25 @@ class BatchedUdpListener(UdpListener):
         if self._see is not None:
             return 0
         responder, unlimited, lengths = self._responder, self._unlimited, self._lengths
-        octets = 0
+        remembered = responder.remembered
+        octets = missing = 0
         packets = []
         for at in range(count):
             packet = self._slots[at * _SLOT + 2 : at * _SLOT + lengths[at]].tobytes()
-            answer = responder.remembered.answers.get(packet)
-            if answer is None or (self._limiter is not None and self._client_of(at) not in unlimited):
+            if self._limiter is not None and self._client_of(at) not in unlimited:
                 return 0
+            answer = remembered.answers.get(packet)
+            if answer is None:
+                answer = remembered.denials.get(packet)
+                if answer is None:
+                    return 0
+                missing += answer[1] & 15 == wire.NXDOMAIN
             self._answer_bytes[octets : octets + len(answer)] = answer
             self._answer_places[at] = self._where_answers + octets
             self._answer_lengths[at] = len(answer)
             octets += len(answer)
             packets.append(packet)
+        responder.nxdomain += missing
         self._sample(packets)
         return octets + 2 * count
 
