@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 from support.bench import Row
 from support.dns_peers import changes, content, dnsperf, latency, size, throughput, workers
-from support.dns_peers.ours import worker
+from support.dns_peers.ours import served
 from support.dns_peers.peers import PEERS, floor, peer, program
 from support.dns_peers.probe import different
 from support.dns_peers.running import LOAD_CORE, Running, foremost
@@ -45,7 +45,7 @@ async def everybody(folder: Path, feed: Feed, queries: Sequence[bytes]) -> Async
     answers = responder(*services)
     pairs.write_text("".join(f"{query.hex()} {(answers.respond(query) or b'').hex()}\n" for query in queries))
     async with AsyncExitStack() as stack:
-        ours = await stack.enter_async_context(worker(feed))
+        ours = await stack.enter_async_context(served(feed))
         servers = {ours.name: ours, FLOOR: await stack.enter_async_context(floor(pairs))}
         for name, (wanted, _, _) in PEERS.items():
             if not program(wanted):
@@ -91,7 +91,7 @@ async def measure(folder: Path, parts: Sequence[str]) -> list[Row]:
         if "workers" in parts:
             listed += await workers.rows(feed, content.write_queries(folder / "mix", content.mix()))
     if "large" in parts:
-        listed += await size.rows(folder)
+        listed += await size.rows(folder / "large")
     return [*listed, *absent()]
 
 

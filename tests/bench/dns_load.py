@@ -184,7 +184,7 @@ def pace(
                         seen.append((socket.inet_ntoa(answer), clock()))
             except BlockingIOError:
                 pass
-        if nap and not came and due * gap < nap:
+        if nap and due * gap < 2 * nap:
             time.sleep(nap)
     came = len(times)
     times += [GRACE] * (sent - came)  # a lost one is as late as can be

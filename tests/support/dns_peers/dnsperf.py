@@ -51,7 +51,7 @@ async def rows(program: str, servers: Sequence[Running], names: Path) -> list[Ro
 async def _asked(program: str, server: Running, names: Path, edns: Sequence[str]) -> float:
     where = ("-s", server.host, "-p", str(server.port), "-d", str(names), "-l", str(SECONDS))
     command = (program, *where, "-c", "4", "-q", str(WINDOW), *edns)
-    process = await start(LOAD_CORE, *command, stdout=asyncio.subprocess.PIPE, stderr=None)
+    process = await start((LOAD_CORE,), *command, stdout=asyncio.subprocess.PIPE, stderr=None)
     try:
         output, _ = await process.communicate()
     finally:

@@ -94,7 +94,7 @@ async def _run(server: Running, mode: str, *arguments: str) -> bytes:
 @asynccontextmanager
 async def _started(server: Running, mode: str, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
     command = (sys.executable, str(SCRIPT), mode, server.host, str(server.port), *arguments)
-    process = await start(LOAD_CORE, *command, stdout=asyncio.subprocess.PIPE, stderr=None)
+    process = await start((LOAD_CORE,), *command, stdout=asyncio.subprocess.PIPE, stderr=None)
     try:
         yield process
     finally:

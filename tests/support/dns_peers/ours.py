@@ -1,51 +1,58 @@
-"""Run our own worker for the bench, as `isthmus dns` starts it, with a feed of its own."""
+"""Run our own server for the bench, as a user does: `isthmus dns` with its settings as they come."""
 
 import asyncio
 import os
+import socket
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from tempfile import TemporaryFile
-
-import msgspec
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 from isthmus_dns.addresses import Address, claim_addresses
-from isthmus_dns.worker import WorkerSpec
 from support.dns_peers.content import TTL
 from support.dns_peers.probe import until_answer
-from support.dns_peers.running import SERVER_CORE, Running, start
+from support.dns_peers.running import SERVER_CORE, Running, children, end, favour, hold, start
 from unit.nameserver.builders import Feed
 
+NAME = "isthmus"
 HOST = "127.53.9.1"
 START = 60.0
 
 
 @asynccontextmanager
-async def worker(feed: Feed, beside: Running | None = None, core: int = SERVER_CORE) -> AsyncIterator[Running]:
-    """One worker with everything on that is on by default; `beside` another one it shares that one's address."""
-    address = Address(beside.host, beside.port) if beside else claim_addresses([Address(HOST, 0)])[0]
-    spec = WorkerSpec(
-        feed=str(feed.path),
-        listen=(address,),
-        ttl=TTL,
-        server_id="bench",
-        cookie_secret=bytes(16),
-        rate_limit=1000,
-        log_level="error",
-        late=beside is not None,
-    )
-    command = (sys.executable, "-m", "isthmus_dns.worker")
-    with TemporaryFile() as reports:
-        process = await start(core, *command, stdin=asyncio.subprocess.PIPE, stdout=reports, stderr=None)
-        assert process.stdin is not None
-        try:
-            process.stdin.write(msgspec.json.encode(spec) + b"\n")
-            running = Running("isthmus", address.host, address.port, process.pid)
-            await until_answer(running, START, lambda: process.returncode is None)
-            # The one beside it may have answered: a late one reports when it listens.
-            while beside and b'"synced":true' not in os.pread(reports.fileno(), 65536, 0):
-                await asyncio.sleep(0.05)
-            yield running
-        finally:
-            process.stdin.close()  # a worker ends when nobody holds its input any more
-            await process.wait()
+async def served(feed: Feed, workers: int = 1, cores: Sequence[int] = (SERVER_CORE,)) -> AsyncIterator[Running]:
+    """The supervisor and its workers on `cores`: the feed's socket is `zone.sock` in a gateway's folder."""
+    (address,) = claim_addresses([Address(HOST, 0)])
+    isthmus = str(Path(sys.executable).with_name("isthmus"))
+    options = {"data-dir": feed.path.parent, "listen": address, "workers": workers, "ttl": TTL, "log-level": "error"}
+    command = (isthmus, "dns", *(f"--{name}={value}" for name, value in options.items()))
+    async with AsyncExitStack() as stack:
+        process = await start(cores, *command, stdout=asyncio.subprocess.DEVNULL, stderr=None)
+        stack.push_async_callback(end, process)
+        await until_answer(Running(NAME, address.host, address.port, ()), START, lambda: process.returncode is None)
+        running = Running(NAME, address.host, address.port, (process.pid, *children(process.pid)))
+        for pid in running.pids:
+            favour(pid)
+        yield running
+
+
+async def spread(server: Running, cores: Sequence[int]) -> None:
+    """Give each worker a core of its own, and wait until all of them know the zone."""
+    for pid, core in zip(server.pids[1:], cores, strict=False):
+        hold(pid, core)
+    async with asyncio.timeout(START):
+        while not await asyncio.to_thread(_all_answer, server):
+            await asyncio.sleep(0.1)
+
+
+def _all_answer(server: Running, clients: int = 64) -> bool:
+    """Whether this many clients have an answer: the kernel gives each of them to one worker."""
+    query = os.urandom(2) + b"\1\0\0\1\0\0\0\0\0\0\4svc0\3ns0\3svc\x0aclusterset\5local\0\0\1\0\1"
+    for _ in range(clients):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.settimeout(1.0)
+            client.connect((server.host, server.port))
+            client.send(query)
+            if client.recv(512)[3] & 15:
+                return False
+    return True

@@ -3,7 +3,7 @@
 import os
 import shutil
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -81,7 +81,7 @@ PEERS: dict[str, tuple[str, str, Callable[[str, str], tuple[str, ...]]]] = {
 
 
 @asynccontextmanager
-async def peer(name: str, folder: Path, zone: Path) -> AsyncIterator[Running]:
+async def peer(name: str, folder: Path, zone: Path, cores: Sequence[int] = (SERVER_CORE,)) -> AsyncIterator[Running]:
     """The peer, answering; `program` must have found it."""
     wanted, template, command = PEERS[name]
     found = program(wanted)
@@ -91,7 +91,7 @@ async def peer(name: str, folder: Path, zone: Path) -> AsyncIterator[Running]:
     config = folder / "config"
     fields = {"folder": folder, "host": address.host, "port": address.port, "origin": ORIGIN, "zone": zone}
     config.write_text(template.format(**fields))
-    async with started(name, address, folder / "log", *command(found, str(config))) as running:
+    async with started(name, address, cores, folder / "log", *command(found, str(config))) as running:
         yield running
 
 
@@ -100,18 +100,20 @@ async def floor(pairs: Path) -> AsyncIterator[Running]:
     """A bare loop in Python over answers made before; `pairs` has each query and its answer."""
     (address,) = claim_addresses([Address(HOST, 0)])
     command = (sys.executable, str(SCRIPT), "floor", address.host, str(address.port), str(pairs))
-    async with started("bare loop", address, pairs.with_suffix(".log"), *command) as running:
+    async with started("bare loop", address, (SERVER_CORE,), pairs.with_suffix(".log"), *command) as running:
         yield running
 
 
 @asynccontextmanager
-async def started(name: str, address: Address, log: Path, *command: str) -> AsyncIterator[Running]:
+async def started(
+    name: str, address: Address, cores: Sequence[int], log: Path, *command: str
+) -> AsyncIterator[Running]:
     """A server of which nothing is known but its command: pinned, awaited, ended."""
     async with AsyncExitStack() as stack:
         output = stack.enter_context(log.open("wb"))
-        process = await start(SERVER_CORE, *command, stdout=output, stderr=output)
+        process = await start(cores, *command, stdout=output, stderr=output)
         stack.push_async_callback(end, process)
-        running = Running(name, address.host, address.port, process.pid)
+        running = Running(name, address.host, address.port, (process.pid,))
         try:
             await until_answer(running, START, lambda: process.returncode is None)
         except TimeoutError:

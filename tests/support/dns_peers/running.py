@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -18,37 +18,53 @@ class Running(msgspec.Struct, frozen=True):
     name: str
     host: str
     port: int
-    pid: int
+    pids: tuple[int, ...]
+    """The process that was started, then those that it started."""
 
     @property
     def cpu_seconds(self) -> float:
         """Processor time of all threads so far, to the nanosecond (the clock ticks of `stat` are too coarse)."""
-        return sum(int((task / "schedstat").read_text().split()[0]) for task in _tasks(self.pid)) / 1e9
+        tasks = [task for pid in self.pids for task in _tasks(pid)]
+        return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
 
     @property
     def resident_mb(self) -> float:
-        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        """What its process holds; a worker, if it has workers."""
+        pages = int(Path(f"/proc/{self.pids[-1]}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 async def start(
-    core: int, *command: str, stdin: int = asyncio.subprocess.DEVNULL, stdout: int | IO[bytes], stderr: IO[bytes] | None
+    cores: Sequence[int], *command: str, stdout: int | IO[bytes], stderr: IO[bytes] | None
 ) -> asyncio.subprocess.Process:
-    """Run a program of the bench on one core; it ends with us.
+    """Run a program of the bench on these cores only; it ends with us.
 
-    Held to the core before it starts, because Go and others count their cores then. Root also puts it before all that
-    runs beside the bench; the scheduler weighs whole sessions, so each program gets one of its own.
+    Held to them before it starts, because Go and others count their cores then.
     """
     process = await asyncio.create_subprocess_exec(
-        *("setpriv", "--pdeathsig", "KILL", "taskset", "-c", str(core), *command),
-        stdin=stdin,
+        *("setpriv", "--pdeathsig", "KILL", "taskset", "-c", ",".join(map(str, cores)), *command),
+        stdin=asyncio.subprocess.DEVNULL,
         stdout=stdout,
         stderr=stderr,
         start_new_session=True,
     )
-    with suppress(OSError):
-        Path(f"/proc/{process.pid}/autogroup").write_text("-19")
+    favour(process.pid)
     return process
+
+
+def favour(pid: int) -> None:
+    """Root puts the leader of a session before all that runs beside the bench: the scheduler weighs whole sessions."""
+    with suppress(OSError):
+        Path(f"/proc/{pid}/autogroup").write_text("-19")
+
+
+def hold(pid: int, core: int) -> None:
+    for task in _tasks(pid):
+        os.sched_setaffinity(int(task.name), {core})
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for task in _tasks(pid) for child in (task / "children").read_text().split()]
 
 
 @contextmanager
@@ -58,7 +74,9 @@ def foremost(*servers: Running) -> Iterator[None]:
     The scheduler lets others finish their slice of 3 ms first, however little they weigh: that would be the p99 of
     every server. Only for parts that leave the cores time; without root nothing changes.
     """
-    tasks = [int(task.name) for pid in (os.getpid(), *(one.pid for one in servers)) for task in _tasks(pid)]
+    tasks = [
+        int(task.name) for pid in (os.getpid(), *(pid for one in servers for pid in one.pids)) for task in _tasks(pid)
+    ]
     try:
         _schedule(tasks, os.SCHED_RR, 1)
         yield
