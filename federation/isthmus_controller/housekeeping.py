@@ -24,7 +24,7 @@ from isthmus_controller.store import (
     present,
 )
 from isthmus_controller.view import View
-from isthmus_core.errors import Unavailable
+from isthmus_core.errors import IsthmusError, Unavailable
 from isthmus_kit.backoff import Backoff
 from isthmus_kit.tasks import own_tasks
 from isthmus_sync.proto import isthmus_pb2 as pb
@@ -54,10 +54,14 @@ class Housekeeping:
         self._now_ms = now_ms
         self._missing: set[SessionKey] = set()
         self.leading = False
+        self._stood = False
         self._told = ""
 
     async def run(self) -> None:
-        """Stand for election for ever; lead when elected."""
+        """Stand for election for ever; lead when elected.
+
+        Raises InvalidInput or Refused when etcd does not take the very first candidature: this replica may not write.
+        """
         backoff, attempt = Backoff(), 0
         task = asyncio.current_task()
         while True:
@@ -65,17 +69,23 @@ class Housekeeping:
                 await self._stand()
             except BaseExceptionGroup as group:
                 why = first_cause(group)
-                if not isinstance(why, Unavailable):
+                if not self._bearable(why):
                     raise
                 # Losing the lease or the election is nothing special: another replica leads, and we stand again.
                 self._say_why_not(str(why))
-            except Unavailable as why:
+            except IsthmusError as why:
+                if not self._bearable(why):
+                    raise
                 self._say_why_not(str(why))
             if task is not None and task.cancelling():
                 # A group that ends with errors of its parts says nothing of the cancellation that ended it.
                 raise asyncio.CancelledError
             await asyncio.sleep(backoff.delay(attempt, random.random))
             attempt = min(attempt + 1, 4)
+
+    def _bearable(self, why: BaseException) -> bool:
+        """Whether we go on: once it has worked, a right or a password that was taken away may be given back."""
+        return isinstance(why, IsthmusError if self._stood else Unavailable)
 
     def _say_why_not(self, why: str) -> None:
         if why != self._told:
@@ -87,8 +97,12 @@ class Housekeeping:
         try:
             async with own_tasks() as owner:
                 owner.start("election lease", session.keep())
-                prefix = self._view.keys.under(ElectionKey, WORK)
-                leadership = await Election(self._client, prefix, session, name=self._own.text()).campaign()
+                election = Election(
+                    self._client, self._view.keys.under(ElectionKey, WORK), session, name=self._own.text()
+                )
+                await election.enter()
+                self._stood = True
+                leadership = await election.campaign()
                 log.info("this replica leads", extra={"replica": self._own.id})
                 self.leading, self._told = True, ""
                 while True:
@@ -103,7 +117,7 @@ class Housekeeping:
         try:
             async with asyncio.timeout(1.0):
                 await session.revoke()
-        except (TimeoutError, Unavailable):
+        except (TimeoutError, IsthmusError):
             return  # the lease runs out by itself
 
     async def _work(self, leadership: Leadership) -> None:

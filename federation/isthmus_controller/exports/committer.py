@@ -10,8 +10,20 @@ import msgspec
 
 from isthmus_controller.registry import Wish
 from isthmus_controller.registry.records import RecordKey
-from isthmus_controller.store import ClusterKey, Delete, EtcdClient, Get, Keys, Put, present
+from isthmus_controller.store import (
+    ClusterKey,
+    Delete,
+    ElectionKey,
+    EtcdClient,
+    Fence,
+    Get,
+    Keys,
+    Put,
+    present,
+    stood,
+)
 from isthmus_controller.store.client import split
+from isthmus_controller.store.fence import PATIENCE
 from isthmus_controller.store.values import Write
 from isthmus_core.errors import InvalidInput, Refused, Unavailable
 from isthmus_core.names import ClusterId
@@ -94,6 +106,7 @@ class Committer:
         self._seen = seen
         self._stats = stats or CommitStats()
         self._told_ahead: Ahead = ahead or _Nobody()
+        self._fence = Fence(client, keys.under(ElectionKey, "writers"))
         self._waiting: list[_Ticket] = []
         self._wake = asyncio.Event()
         # What we wrote and have not yet read back: the view is a few milliseconds behind our own writes.
@@ -119,6 +132,11 @@ class Committer:
 
     async def run(self) -> None:
         """Commit round after round until cancelled."""
+        async with own_tasks() as owner:
+            owner.start("committer's fence", self._fence.run())
+            await self._run()
+
+    async def _run(self) -> None:
         while True:
             await self._wake.wait()
             if all(ticket.told for ticket in self._waiting):
@@ -187,13 +205,24 @@ class Committer:
             clusters = sorted({cluster_of[operation.key] for operation in chunk})
             guards = [self._keys.path(ClusterKey(cluster)) for cluster in clusters]
             begun = asyncio.get_running_loop().time()
+            fence = None
             try:
-                result = await self._client.txn([present(g) for g in guards], chunk, [Get(g) for g in guards])
+                fence = await self._fence.guard()
+                result = await self._client.txn(
+                    [*map(present, guards), fence],
+                    chunk,
+                    [*map(Get, guards), Get(fence.key)],
+                    # Not for ever so short: a slow etcd must be able to answer.
+                    timeout=PATIENCE if attempt == 0 else None,
+                )
             except (InvalidInput, Refused) as error:
                 trouble.append(Unavailable(f"the registry does not take the write: {error.sentence}", error.mend))
                 return
             except Unavailable as error:
-                # All operations are puts and deletes of whole values: repeating one that did happen changes nothing.
+                # All operations are puts and deletes of whole values: repeating one that did happen changes nothing,
+                # and one that did not happen must not do so later, when newer values stand in its place.
+                if fence is not None:
+                    self._fence.move(fence)
                 if attempt == 0:
                     log.warning("nothing can be committed, trying again", extra={"why": str(error)})
                 await asyncio.sleep(backoff.delay(attempt, random.random))
@@ -204,7 +233,9 @@ class Committer:
                 now = asyncio.get_running_loop().time()
                 self._stats.committed(len(chunk), now - begun, result.revision, started)
                 return
-            lost.update(cluster for cluster, found in zip(clusters, result.reads, strict=True) if not found)
+            if not stood(fence, result):
+                self._fence.move(fence)
+            lost.update(cluster for cluster, found in zip(clusters, result.reads, strict=False) if not found)
 
     def _operation(self, wish: Wish) -> Write:
         path = self._keys.path(wish.key)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from isthmus_controller.registry import Registry
 from isthmus_controller.registry.records import encode
 from isthmus_controller.store import ClusterKey, EtcdClient, Keys, Put, Session, SessionKey, present
-from isthmus_core.errors import Unavailable
+from isthmus_core.errors import IsthmusError, Unavailable
 from isthmus_kit.backoff import Backoff
 from isthmus_sync.proto import isthmus_pb2 as pb
 
@@ -44,7 +44,7 @@ async def hold_session(
             if not result.succeeded:
                 raise Unavailable(f"cluster {key.cluster} is not registered in this federation")
             await session.keep()
-        except Unavailable as error:
+        except IsthmusError as error:  # not only while etcd is away: a password or a right may be taken, and given back
             log.info(
                 "a session was not kept, trying again",
                 extra={"session": f"{key.cluster}/{key.gateway}", "why": str(error)},

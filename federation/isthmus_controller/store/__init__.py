@@ -5,6 +5,7 @@ from isthmus_controller.store.codec import decode, encode
 from isthmus_controller.store.connection import Target, TlsFiles
 from isthmus_controller.store.election import Election, Leadership
 from isthmus_controller.store.errors import Compacted, Fenced, LeaseLost, OutcomeUnknown, WrongCluster
+from isthmus_controller.store.fence import Fence, stood
 from isthmus_controller.store.follow import Follower, FollowState
 from isthmus_controller.store.keys import (
     AuditKey,
@@ -52,6 +53,7 @@ __all__ = [
     "EndpointsKey",
     "EtcdClient",
     "ExportKey",
+    "Fence",
     "Fenced",
     "FollowState",
     "Follower",
@@ -83,5 +85,6 @@ __all__ = [
     "encode",
     "holds",
     "present",
+    "stood",
     "unchanged",
 ]

@@ -8,6 +8,7 @@ from aetcd import rpc
 
 from isthmus_controller.store.connection import Connection, Target
 from isthmus_controller.store.values import (
+    ETCD_OPERATIONS,
     MAX_OPERATIONS,
     MAX_TRANSACTION_BYTES,
     Alarm,
@@ -24,7 +25,7 @@ from isthmus_controller.store.values import (
 )
 from isthmus_controller.store.watch import WatchStream
 from isthmus_controller.store.wire import end_of, is_write, key_bytes, key_value, txn_message, txn_result
-from isthmus_core.errors import IsthmusError
+from isthmus_core.errors import IsthmusError, Refused
 
 _PAGE = 500
 _ALARMS = {rpc.NOSPACE: "NOSPACE", rpc.CORRUPT: "CORRUPT"}
@@ -72,10 +73,11 @@ class EtcdClient:
                 return Snapshot(request.revision, tuple(items))
             request.key = answer.kvs[-1].key + b"\0"
 
-    async def put(self, key: str, value: bytes, *, lease: int = 0) -> int:
+    async def put(self, key: str, value: bytes, *, lease: int = 0, timeout: float | None = None) -> int:
         """Write one key; gives the revision."""
         request = rpc.PutRequest(key=key_bytes(key), value=value, lease=lease)
-        return (await self.connection.unary(lambda line: line.kv.Put, request, write=True)).header.revision
+        answer = await self.connection.unary(lambda line: line.kv.Put, request, write=True, timeout=timeout)
+        return answer.header.revision
 
     async def delete(self, key: str, *, prefix: bool = False) -> int:
         """Delete a key, or all that begin with it; gives how many there were."""
@@ -83,14 +85,19 @@ class EtcdClient:
         return (await self.connection.unary(lambda line: line.kv.DeleteRange, request, write=True)).deleted
 
     async def txn(
-        self, when: Sequence[Compare] = (), then: Sequence[Operation] = (), otherwise: Sequence[Operation] = ()
+        self,
+        when: Sequence[Compare] = (),
+        then: Sequence[Operation] = (),
+        otherwise: Sequence[Operation] = (),
+        *,
+        timeout: float | None = None,
     ) -> TxnResult:
-        """All of `then` if every condition holds, else all of `otherwise`, at one revision; up to 100 operations."""
-        if max(len(when), len(then), len(otherwise)) > MAX_OPERATIONS:
-            raise ValueError(f"a transaction holds up to {MAX_OPERATIONS} operations; use write_all to split")
+        """All of `then` if every condition holds, else all of `otherwise`, at one revision; up to 128 of each."""
+        if max(len(when), len(then), len(otherwise)) > ETCD_OPERATIONS:
+            raise ValueError(f"a transaction holds up to {ETCD_OPERATIONS} operations; use write_all to split")
         request = txn_message(when, then, otherwise)
         write = any(is_write(operation) for operation in (*then, *otherwise))
-        return txn_result(await self.connection.unary(lambda line: line.kv.Txn, request, write=write))
+        return txn_result(await self.connection.unary(lambda line: line.kv.Txn, request, write=write, timeout=timeout))
 
     async def write_all(self, operations: Iterable[Write], when: Sequence[Compare] = ()) -> Written:
         """Any number of writes in few transactions, each under the same conditions; stops where they fail.
@@ -115,7 +122,7 @@ class EtcdClient:
         await self.connection.unary(lambda line: line.kv.Compact, rpc.CompactionRequest(revision=revision), write=True)
 
     async def status(self) -> MemberStatus:
-        """What the member in use says about itself: the health check. Raises Unavailable."""
+        """What the member in use says about itself. Raises Unavailable, and Refused: etcd 3.6 tells it to root only."""
         answer = await self.connection.unary(lambda line: line.maintenance.Status, rpc.StatusRequest())
         header = answer.header
         return MemberStatus(
@@ -145,13 +152,13 @@ class EtcdClient:
     async def health(self) -> str:
         """An empty string when reads and writes can work, else why not, in one sentence."""
         try:
-            status = await self.status()
-            alarms = await self.alarms()
             await self.get("/isthmus/health")  # linearizable: there is a leader and a majority
+            try:
+                alarms = await self.alarms()
+            except Refused:  # etcd 3.6 tells its alarms to root only
+                alarms = ()
         except IsthmusError as error:
             return str(error)
-        if not status.leader_id:
-            return f"etcd at {status.address} has no leader"
         if any(alarm.kind == "NOSPACE" for alarm in alarms):
             return "etcd has no space left (its quota is reached) and refuses writes"
         return "; ".join(f"etcd reports the alarm {alarm.kind}" for alarm in alarms)

@@ -12,6 +12,7 @@ import msgspec
 from aetcd import rpc
 
 from isthmus_controller.store.errors import (
+    Untrusted,
     WrongCluster,
     never_sent,
     token_expired,
@@ -77,6 +78,9 @@ def grpc_target(address: str) -> tuple[str, bool]:
     raise InvalidInput(f"etcd address {address!r} is not usable", "Write it as https://host:2379.")
 
 
+Watch = grpc.aio.StreamStreamCall[rpc.WatchRequest, rpc.WatchResponse]
+
+
 class Line:
     """One address with its channel and stubs."""
 
@@ -95,6 +99,8 @@ class Line:
         self.maintenance = rpc.MaintenanceStub(self.channel)
         self.auth = rpc.AuthStub(self.channel)
         self.good = False
+        self.watches: set[Watch] = set()
+        """What is watched here; ended when the line is left, for a frozen member would stay silent for ever."""
 
 
 Method = Callable[[Line], grpc.aio.UnaryUnaryMultiCallable[Request, Answer]]
@@ -196,8 +202,10 @@ class Connection:
         self._token = ""
 
     def leave(self, line: Line) -> None:
-        """Trust `line` no longer; the next call begins with the next address."""
+        """Trust `line` no longer: the next call begins with the next address, and so do its watches."""
         line.good = False
+        for call in line.watches:
+            call.cancel()
         if self._lines[self._current] is line:
             self._current = (self._current + 1) % len(self._lines)
 
@@ -212,6 +220,7 @@ class Connection:
     async def _connect(self, deadline: float) -> Line:
         clock = asyncio.get_running_loop().time
         problem: IsthmusError = Unavailable("etcd does not answer in time")
+        trusted = False
         for _ in self._lines:
             if self._closed:
                 raise Unavailable(_CLOSED)
@@ -229,14 +238,18 @@ class Connection:
                     raise problem from error
                 self._token = "" if token_expired(error) else self._token
                 self.leave(line)
+                trusted = trusted or not isinstance(problem, Untrusted)
             except WrongCluster as error:
-                problem = error
+                problem, trusted = error, True
             except asyncio.CancelledError as error:
                 if asked_to_stop():
                     raise
                 raise Unavailable(_CLOSED) from error
             else:
                 return line
+        if isinstance(problem, Untrusted) and trusted:
+            # Not all of them say so: another one may be back soon.
+            raise Unavailable(problem.sentence, problem.mend)
         raise problem
 
     async def _greet(self, line: Line, timeout: float) -> None:
@@ -244,10 +257,10 @@ class Connection:
         if self._target.user and not self._token:
             credentials = rpc.AuthenticateRequest(name=self._target.user, password=self._target.password)
             self._token = (await line.auth.Authenticate(credentials, timeout=timeout)).token
-        status = await line.maintenance.Status(rpc.StatusRequest(), timeout=timeout, metadata=self.metadata())
-        self.check(line, status.header)
-        if not status.leader:
-            log.warning("this member of etcd has no leader", extra={"address": line.address})
+        # Local to the member, and open to every user; the status is not: etcd 3.6 (seen with 3.6.5) tells it to root.
+        members = rpc.MemberListRequest(linearizable=False)
+        answer = await line.cluster.MemberList(members, timeout=timeout, metadata=self.metadata())
+        self.check(line, answer.header)
         line.good = True
 
     def _fresh(self, index: int) -> Line:

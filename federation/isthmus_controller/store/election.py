@@ -73,7 +73,7 @@ class Election:
             if self._session.lost.is_set():
                 raise LeaseLost("the session ended before the election was won")
             try:
-                ours = await self._enter()
+                ours = await self.enter()
                 candidates = (await self._client.range(self._prefix)).items
                 ahead = [c for c in candidates if c.create_revision < ours]
                 if not ahead:
@@ -95,7 +95,8 @@ class Election:
         first = min(candidates, key=lambda c: c.create_revision, default=None)
         return first.value.decode() if first else None
 
-    async def _enter(self) -> int:
+    async def enter(self) -> int:
+        """Queue, unless we do already; gives the revision that decides our place. `campaign` does it by itself."""
         put = Put(self._key, self._name.encode(), self._session.lease)
         result = await self._client.txn((absent(self._key),), (put,), (Get(self._key),))
         return result.revision if result.succeeded else result.reads[0][0].create_revision

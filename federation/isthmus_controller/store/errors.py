@@ -3,6 +3,7 @@
 Unavailable
 ├── OutcomeUnknown  the write may or may not have been applied: read before you repeat it
 ├── Compacted       the wished revision is gone: read again and compare
+├── Untrusted       TLS does not work: no member of etcd trusts us, or we trust none
 ├── WrongCluster    another (a restored?) etcd answers under the same address
 ├── LeaseLost       the lease ran out or was revoked: everything attached to it is gone
 └── Fenced          the election was lost: somebody else leads
@@ -35,6 +36,10 @@ class WrongCluster(Unavailable):
         )
         self.expected = expected
         self.found = found
+
+
+class Untrusted(Unavailable):
+    """Certificates that do not fit, or no TLS at the other end; a person has to mend it."""
 
 
 class LeaseLost(Unavailable):
@@ -88,27 +93,36 @@ def translate(error: grpc.aio.AioRpcError, address: str, *, write: bool) -> Isth
     if code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.OUT_OF_RANGE):
         mend = next((mend for words, mend in _MENDS.items() if words in details), "")
         return InvalidInput(f"etcd at {address} refuses the request: {details}", mend)
-    sentence, mend = _unreachable(details, address, code)
+    sentence, mend = _untrusted(details, address)
+    if sentence and (not write or never_sent(error)):
+        return Untrusted(sentence, mend)
+    if not sentence:
+        sentence, mend = _unreachable(details, address, code), ""
     if write and not never_sent(error):
         return OutcomeUnknown(f"{sentence}; the write may or may not have been applied", mend)
     return Unavailable(sentence, mend)
 
 
-def _unreachable(details: str, address: str, code: grpc.StatusCode) -> tuple[str, str]:
+def _untrusted(details: str, address: str) -> tuple[str, str]:
     lower = details.lower()
     if "certificate_verify_failed" in lower or "peer name" in lower:
         return (
             f"the certificate of etcd at {address} is not trusted",
             "Check the CA file for etcd, and that etcd's certificate carries the host name or address in use.",
         )
-    if "handshake failed" in lower or "wrong version number" in lower or "tls" in lower or "ssl" in lower:
+    # "Unwrap failed (TSI_DATA_CORRUPTED)": with TLS 1.3 a server refuses a certificate after the handshake.
+    if any(word in lower for word in ("handshake failed", "unwrap failed", "wrong version number", "tls", "ssl")):
         return (
             f"no TLS connection with etcd at {address} could be made",
             "Check that etcd serves https there, and that it trusts this process's client certificate.",
         )
+    return "", ""
+
+
+def _unreachable(details: str, address: str, code: grpc.StatusCode) -> str:
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return f"etcd at {address} does not answer in time", ""
-    return f"etcd at {address} cannot be reached ({_short(details)})", ""
+        return f"etcd at {address} does not answer in time"
+    return f"etcd at {address} cannot be reached ({_short(details)})"
 
 
 def _short(details: str) -> str:

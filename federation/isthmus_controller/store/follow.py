@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from isthmus_controller.store.client import EtcdClient
-from isthmus_controller.store.errors import Compacted
+from isthmus_controller.store.errors import Compacted, Untrusted
 from isthmus_controller.store.replica import Batch, Held, Origin, apply, differences
 from isthmus_controller.store.values import Progress
 from isthmus_controller.store.watch import WatchStream
@@ -79,7 +79,10 @@ class Follower:
         await self.state.wait(lambda state: state.revision >= revision, timeout)
 
     async def run(self) -> None:
-        """Follow until cancelled. Raises InvalidInput or Refused only before the first read (a wrong password)."""
+        """Follow until cancelled.
+
+        Only before the first read it raises InvalidInput, Refused or Untrusted: a wrong password or certificate.
+        """
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._ask_for_progress(), name=f"etcd progress {self._prefix}")
@@ -106,7 +109,7 @@ class Follower:
                 if attempt == 0:
                     continue
             except IsthmusError as error:
-                if isinstance(error, InvalidInput | Refused) and not self.state.value.synced:
+                if isinstance(error, InvalidInput | Refused | Untrusted) and not self.state.value.synced:
                     raise
                 attempt = self._disconnected(error, attempt)
             await asyncio.sleep(self._backoff.delay(attempt, random.random))

@@ -69,7 +69,7 @@ class AuditKey(msgspec.Struct, frozen=True, order=True):
 
 
 class ElectionKey(msgspec.Struct, frozen=True):
-    """`elections/<work>/<lease>`: a candidate for singleton work; leased."""
+    """`elections/<work>/<lease>`: a candidate for singleton work, or the fence of a writer; leased."""
 
     work: str
     lease: str

@@ -4,6 +4,8 @@ import enum
 
 import msgspec
 
+ETCD_OPERATIONS = 128
+"""What etcd takes in one transaction unless it is told otherwise (--max-txn-ops)."""
 MAX_OPERATIONS = 100
 """Operations in one transaction; etcd itself refuses more than 128 (`--max-txn-ops`)."""
 

@@ -7,22 +7,21 @@ from typing import Self
 import grpc
 from aetcd import rpc
 
-from isthmus_controller.store.connection import Connection, Line, asked_to_stop
+from isthmus_controller.store.connection import Connection, Line, Watch, asked_to_stop
 from isthmus_controller.store.errors import Compacted, translate
 from isthmus_controller.store.values import Progress, Revision
 from isthmus_controller.store.wire import by_revision, end_of, key_bytes
 from isthmus_core.errors import IsthmusError, Refused, Unavailable
 
-_Call = grpc.aio.StreamStreamCall[rpc.WatchRequest, rpc.WatchResponse]
-
 
 class WatchStream:
     """A watch on one connection; it ends with the connection, and whoever reads it opens the next one."""
 
-    def __init__(self, connection: Connection, line: Line, call: _Call, revision: int) -> None:
+    def __init__(self, connection: Connection, line: Line, call: Watch, revision: int) -> None:
         self._connection = connection
         self._line = line
         self._call = call
+        line.watches.add(call)
         self.revision = revision
         """etcd's revision when the watch was made."""
 
@@ -78,6 +77,7 @@ class WatchStream:
 
     def close(self) -> None:
         """End the watch."""
+        self._line.watches.discard(self._call)
         self._call.cancel()
 
     def leave(self) -> None:
@@ -112,7 +112,7 @@ class WatchStream:
         except asyncio.CancelledError as error:
             if asked_to_stop():
                 raise
-            raise Unavailable(f"the watch at etcd {self._line.address} was closed") from error
+            raise Unavailable(f"the watch at etcd {self._line.address} was given up") from error
         if not isinstance(response, rpc.WatchResponse):
             raise Unavailable(f"etcd at {self._line.address} ended the watch")
         self._connection.check(self._line, response.header)

@@ -65,14 +65,14 @@ def make_federation(folder: Path, domain: str) -> NewFederation:
     return init_federation(folder, "test", domain, "tester")
 
 
-def settings(federation: NewFederation, etcd: str | None, **changes: Any) -> ControllerSettings:
-    """A replica on ports that the system chooses; `etcd` is HOST:PORT, None for an embedded one."""
+def settings(federation: NewFederation, etcd: str | EtcdSettings | None, **changes: Any) -> ControllerSettings:
+    """A replica on ports that the system chooses; `etcd` is HOST:PORT or all about it, None for an embedded one."""
     return ControllerSettings(
         **{
             "data_dir": federation.folder,
             "grpc": Listen(HOST, 0),
             "admin": Listen(HOST, 0),
-            "etcd": EtcdSettings((f"http://{etcd}",)) if etcd else None,
+            "etcd": EtcdSettings((f"http://{etcd}",)) if isinstance(etcd, str) else etcd,
             **changes,
         }
     )
@@ -120,7 +120,9 @@ ANONYMOUS = (Path("/nowhere"), Path("/nowhere"))
 
 
 @asynccontextmanager
-async def controller(federation: NewFederation, etcd: str | None, **changes: Any) -> AsyncIterator[Addresses]:
+async def controller(
+    federation: NewFederation, etcd: str | EtcdSettings | None, **changes: Any
+) -> AsyncIterator[Addresses]:
     """A replica in this process that runs as long as the block."""
     stop = asyncio.Event()
     ready: Latest[Addresses] = Latest()

@@ -97,7 +97,7 @@ async def test_writes_stop_where_their_condition_fails(client: EtcdClient, prefi
 
 async def test_a_transaction_that_is_too_long_is_refused_here(client: EtcdClient, prefix: str) -> None:
     with pytest.raises(ValueError, match="write_all"):
-        await client.txn((), [Put(f"{prefix}{n}", b"") for n in range(101)])
+        await client.txn((), [Put(f"{prefix}{n}", b"") for n in range(129)])
 
 
 async def test_a_value_that_is_too_large_is_refused_with_a_sentence(client: EtcdClient, prefix: str) -> None:

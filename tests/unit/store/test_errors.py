@@ -5,7 +5,7 @@ import pytest
 
 from isthmus_controller.store import Compacted, LeaseLost, OutcomeUnknown
 from isthmus_controller.store.connection import Connection, Target, TlsFiles, grpc_target
-from isthmus_controller.store.errors import never_sent, token_expired, translate
+from isthmus_controller.store.errors import Untrusted, never_sent, token_expired, translate
 from isthmus_core.errors import InvalidInput, IsthmusError, Refused, Unavailable
 
 Code = grpc.StatusCode
@@ -32,10 +32,11 @@ def report(code: grpc.StatusCode, details: str) -> grpc.aio.AioRpcError:
         (
             Code.UNAVAILABLE,
             "failed to connect to all addresses; last error: CERTIFICATE_VERIFY_FAILED",
-            Unavailable,
+            Untrusted,
             "CA",
         ),
-        (Code.UNAVAILABLE, "failed to connect to all addresses; last error: handshake failed", Unavailable, "https"),
+        (Code.UNAVAILABLE, "failed to connect to all addresses; last error: handshake failed", Untrusted, "https"),
+        (Code.UNAVAILABLE, "ipv4:a:1: Unwrap failed (TSI_DATA_CORRUPTED)", Untrusted, "client certificate"),
         (Code.DEADLINE_EXCEEDED, "Deadline Exceeded", Unavailable, "in time"),
         (Code.UNAVAILABLE, "etcdserver: no leader", Unavailable, "no leader"),
     ],
