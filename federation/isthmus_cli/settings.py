@@ -93,14 +93,16 @@ class ControllerOptions(Options):
     embedded_etcd: bool | None = Field(
         None, description="Run a single etcd inside the data directory. Default: yes, unless --etcd is given."
     )
-    etcd: str | None = Field(None, description="HOST:PORT[,...] of an etcd of your own.")
+    etcd: str | None = Field(None, description="HOST:PORT[,...] of the members of an etcd of your own.")
     etcd_ca: Path | None = Field(
         None, description="CA certificate of that etcd (PEM). Without it the connection is refused."
     )
     etcd_cert: Path | None = Field(None, description="Client certificate for that etcd (PEM).")
     etcd_key: Path | None = Field(None, description="Key of the client certificate (PEM).")
-    etcd_user: str | None = Field(None, description="User of that etcd; its password comes from --etcd-password-file.")
-    etcd_password_file: Path | None = Field(None, description="File that holds the password of the etcd user.")
+    etcd_user: str | None = Field(None, description="User of that etcd.")
+    etcd_password_file: Path | None = Field(
+        None, description="File with that user's password. ISTHMUS_CONTROLLER_ETCD_PASSWORD may hold it instead."
+    )
     session_ttl: int = Field(5, ge=1, le=300, description="Seconds without a gateway until its session counts as lost.")
 
 

@@ -1,5 +1,6 @@
 """`isthmus controller`: run one replica of the federation controller."""
 
+import os
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,23 +59,47 @@ def _etcd(options: ControllerOptions) -> "EtcdSettings | None":
         return None
     if options.embedded_etcd:
         raise InvalidInput("--embedded-etcd and --etcd exclude each other", "Give only one of them.")
-    password = ""
-    if options.etcd_password_file is not None:
-        try:
-            password = options.etcd_password_file.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is not text"
-            raise InvalidInput(
-                f"the etcd password file {options.etcd_password_file} cannot be read: {reason}"
-            ) from None
+    addresses = tuple(_etcd_address(text, options) for text in parts(options.etcd))
+    if (options.etcd_cert is None) != (options.etcd_key is None):
+        raise InvalidInput(
+            "a client certificate for etcd needs its key, and the other way round", "Give --etcd-cert and --etcd-key."
+        )
+    password = _password(options.etcd_password_file)
+    if bool(options.etcd_user) != bool(password):
+        raise InvalidInput(
+            "etcd's user needs a password, and the other way round",
+            f"Give --etcd-user, and the password with --etcd-password-file or {PASSWORD_VARIABLE}.",
+        )
     return EtcdSettings(
-        addresses=tuple(_etcd_address(text, options) for text in parts(options.etcd)),
+        addresses=addresses,
         ca=options.etcd_ca,
         certificate=options.etcd_cert,
         key=options.etcd_key,
         user=options.etcd_user or "",
         password=password,
     )
+
+
+PASSWORD_VARIABLE = "ISTHMUS_CONTROLLER_ETCD_PASSWORD"
+"""There is no flag for it: everybody on a machine may read the arguments of its processes."""
+
+
+def _password(file: Path | None) -> str:
+    given = os.environ.get(PASSWORD_VARIABLE, "")
+    if file is None:
+        return given
+    if given:
+        raise InvalidInput(f"the password for etcd was given twice: {file} and {PASSWORD_VARIABLE}", "Give it once.")
+    try:
+        password = file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text"
+        raise InvalidInput(
+            f"the etcd password file {file} cannot be read: {reason.lower()}", "Check the path and its permissions."
+        ) from None
+    if not password:
+        raise InvalidInput(f"the etcd password file {file} is empty", "Write the password into it.")
+    return password
 
 
 def _etcd_address(text: str, options: ControllerOptions) -> str:
@@ -86,6 +111,11 @@ def _etcd_address(text: str, options: ControllerOptions) -> str:
         if options.etcd_ca is None:
             raise InvalidInput(f"no CA certificate was given for the etcd at {text}", "Give it with --etcd-ca FILE.")
         return f"https://{shown}:{port}"
+    if files := [file for file in (options.etcd_ca, options.etcd_cert, options.etcd_key) if file is not None]:
+        raise InvalidInput(
+            f"{text} would not use the TLS file {files[0]}",
+            f"Write it as https://{shown}:{port}, or leave the files out.",
+        )
     try:
         loopback = ip_address(host).is_loopback
     except ValueError:
