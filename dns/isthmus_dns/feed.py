@@ -40,17 +40,15 @@ class ZoneFollower:
         self._clock = clock
         self._lost_at = clock()
         self._whole: set[str] = set()
-
-    def subscribing(self) -> Subscribing:
-        """What a shell needs that brings the feed."""
         stream = SubscriberStream({ZONE_HEADER: {WILDCARD}, ZONE_SERVICE: {WILDCARD}})
-        return Subscribing(stream, self._apply, self._on_connected, self._on_disconnected)
+        self.subscribing = Subscribing(stream, self._apply, self._on_connected, self._on_disconnected)
+        """What a shell needs that brings the feed. Whoever brings it next, only brings what differs."""
 
     async def follow_relay(self, sock: socket.socket) -> None:
         """Follow the supervisor at the other end of `sock`, which follows the agent; returns when it has ended."""
         wire = await FramedWire.over(sock, self._on_standing)
         try:
-            await subscribe_on(wire, self.subscribing())
+            await subscribe_on(wire, self.subscribing)
         except ConnectionError:
             pass  # it ended while it was written to
         finally:

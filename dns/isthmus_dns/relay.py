@@ -1,4 +1,4 @@
-"""Follow the agent once for all workers: each gets the newest state, also one that starts while the agent is away.
+"""Keep what the agent said, for workers that are started again: they get it at once, also while the agent is away.
 
 agent -- zone feed (gRPC) --> Relay: newest state, serialised once --+-- socket --> worker
                                                                      +-- socket --> worker

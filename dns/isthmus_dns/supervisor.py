@@ -49,9 +49,10 @@ class Supervisor:
     async def _keep_one(self, number: str) -> None:
         spec = self._spec
         pause = 0.05
+        again = False
         while True:
             began = asyncio.get_running_loop().time()
-            code = await self._run_one(number, spec)
+            code = await (self._run_again(number, spec) if again else self._hear(number, spec, await self._start(None)))
             if code == _CANNOT_ANSWER:
                 raise InvalidInput("a DNS worker cannot listen on its addresses", "Its own line above says why.")
             self.restarts += 1
@@ -60,35 +61,32 @@ class Supervisor:
             pause = 0.05 if asyncio.get_running_loop().time() - began > 10 else min(pause * 2, 2.0)
             await asyncio.sleep(pause)
             spec = msgspec.structs.replace(spec, late=len(self.pids) > 0)
+            again = True
 
-    async def _run_one(self, number: str, spec: WorkerSpec) -> int:
+    async def _start(self, theirs: socket.socket | None) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "isthmus_dns.worker"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            limit=_LONGEST_REPORT,
+            start_new_session=True,
+            pass_fds=() if theirs is None else (theirs.fileno(),),
+        )
+
+    async def _run_again(self, number: str, spec: WorkerSpec) -> int:
+        """Run a worker that is told the zone first: the agent may be away."""
         ours, theirs = socket.socketpair()
-        try:
-            worker = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "isthmus_dns.worker"),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-                limit=_LONGEST_REPORT,
-                start_new_session=True,
-                pass_fds=(theirs.fileno(),),
-            )
-        except BaseException:
-            ours.close()
-            raise
-        finally:
+        with theirs:
+            try:
+                worker = await self._start(theirs)
+            except BaseException:
+                ours.close()
+                raise
             spec = msgspec.structs.replace(spec, relay=theirs.fileno())
-            theirs.close()
         async with own_tasks() as tasks:
-            tasks.once("relay", self._serve(ours, worker))
+            tasks.once("relay", self._relay.serve(ours))
             return await self._hear(number, spec, worker)
-
-    async def _serve(self, sock: socket.socket, worker: asyncio.subprocess.Process) -> None:
-        """Pass the feed on. A worker that hears nothing more of it is no use: it is ended, and so started again."""
-        await self._relay.serve(sock)
-        if worker.returncode is None:
-            with suppress(ProcessLookupError):
-                worker.terminate()
 
     async def _hear(self, number: str, spec: WorkerSpec, worker: asyncio.subprocess.Process) -> int:
         """Give the worker its specification and take its reports until it ends; its status."""

@@ -63,7 +63,7 @@ class WorkerSpec(msgspec.Struct, frozen=True):
     late: bool = False
     """Others answer already: take a share of the queries only when the zone is known, or after five seconds."""
     relay: int = -1
-    """The descriptor of a socket to the supervisor, which passes the feed on; -1: follow the feed ourselves."""
+    """The descriptor of a socket where the supervisor tells a worker that is started again the zone; -1 for none."""
 
 
 class Worker:
@@ -105,12 +105,13 @@ class Worker:
 
     async def _follow(self) -> None:
         if self._spec.relay >= 0:
-            await self.follower.follow_relay(socket.socket(fileno=self._spec.relay))
-            await asyncio.get_running_loop().create_future()  # the supervisor ends us, or has ended
-        # Imported where it is needed: gRPC takes 0.1 s and 30 MB.
+            async with own_tasks() as tasks:
+                tasks.once("relay", self.follower.follow_relay(socket.socket(fileno=self._spec.relay)))
+                await self._zone_known()
+        # Only now: gRPC takes its time to import, and the zone is known without it.
         from isthmus_dns.agent import follow_agent
 
-        await follow_agent(Path(self._spec.feed), self.follower.subscribing())
+        await follow_agent(Path(self._spec.feed), self.follower.subscribing)
 
     @asynccontextmanager
     async def _listening(self) -> AsyncIterator[None]:
