@@ -93,7 +93,7 @@ async def other_than(etcd: EtcdCluster, leader: EtcdMember) -> EtcdMember:
     ("fault", "role"), [("kill", "leader"), ("freeze", "leader"), ("kill", "follower"), ("freeze", "follower")]
 )
 async def test_losing_one_member_loses_nothing_and_changes_flow_on_in_seconds(
-    etcd: EtcdCluster, running: Running, fault: str, role: str, record_property: Callable[[str, object], None]
+    etcd: EtcdCluster, running: Running, fault: str, role: str
 ) -> None:
     leader = await etcd.leader()
     lost = leader if role == "leader" else await other_than(etcd, leader)
@@ -107,8 +107,9 @@ async def test_losing_one_member_loses_nothing_and_changes_flow_on_in_seconds(
         await soon(lambda: all(gateway.names(CAPACITY) == wanted for gateway in world.gateways.values()))
         await soon(lambda: accepted(world.a, CAPACITY, "shop/cart") and accepted(world.b, CAPACITY, "shop/desk"))
         # 2.1 s where it must be given up for lost, 0.2 s where it is refused; the rest is for a busy machine.
-        assert clock() - begun < 10
-        record_property("seconds", clock() - begun)
+        took = clock() - begun
+        print(f"changes flow after {took:.2f} s: {fault} {role}")
+        assert took < 10
         assert world.withdrawn() == []
         await world.agree({"shop/echo": 2, "shop/cart": 2, "shop/desk": 2})
 
