@@ -37,12 +37,16 @@ _PART = 1000
 
 
 class Relay:
-    """The newest state of the feed, and the workers that follow it. `trial` is an empty zone like theirs."""
+    """The newest state of the feed, and the workers that follow it. `trial` is an empty zone like theirs.
 
-    def __init__(self, path: Path, trial: Zone, clock: Callable[[], float]) -> None:
+    After each update the next one is left to the agent for `pause` seconds; it gathers changes until then.
+    """
+
+    def __init__(self, path: Path, trial: Zone, clock: Callable[[], float], pause: float = 0.0) -> None:
         self._path = path
         self._trial = trial
         self._clock = clock
+        self._pause = pause
         self._services, self._header = ResourceCache(ZONE_SERVICE), ResourceCache(ZONE_HEADER)
         self._services.mark_synced()  # what stands there is true, and the header says when it is all
         self._publication = Publication([self._services, self._header], order=ZONE)
@@ -50,6 +54,11 @@ class Relay:
         self._workers: set[FramedWire] = set()
         self._lost_at: float | None = clock()
         """None while the agent is there."""
+
+    @property
+    def known(self) -> bool:
+        """Whether there is a full state to tell."""
+        return self._header.synced
 
     async def follow(self) -> None:
         """Subscribe at the agent, and stay subscribed until cancelled."""
@@ -87,6 +96,8 @@ class Relay:
             # A worker knows the zone when it has the header, which is sent after all services that stand here.
             with self._publication.change():
                 self._header.mark_synced()
+            # It is acknowledged after this, and until then the agent sends no other: changes hurry to workers only.
+            await asyncio.sleep(self._pause)
         return refused
 
     def _put_header(self, update: Update) -> Mapping[str, str]:

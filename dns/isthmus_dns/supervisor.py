@@ -22,6 +22,9 @@ from isthmus_kit.tasks import own_tasks
 log = logging.getLogger(__name__)
 
 _GRACE = 3.0
+_PAUSE = 1.0
+"""Seconds by which the zone that is kept for workers to come may be older than that of the others."""
+_PATIENCE = 5.0
 _LONGEST_REPORT = 1 << 20
 _CANNOT_ANSWER = 2
 
@@ -32,7 +35,8 @@ class Supervisor:
     def __init__(self, spec: WorkerSpec, workers: int, on_report: Callable[[str, Report | None], None]) -> None:
         self._spec = spec
         self._workers = workers
-        self._relay = Relay(Path(spec.feed), Zone(spec.zones, spec.ttl), time.monotonic)
+        self._relay = Relay(Path(spec.feed), Zone(spec.zones, spec.ttl), time.monotonic, _PAUSE)
+        self._answering = asyncio.Event()
         self._on_report = on_report
         self.restarts = 0
         self.pids: dict[str, int] = {}
@@ -41,10 +45,21 @@ class Supervisor:
     async def keep(self) -> None:
         """Run the workers until cancelled; they have ended when this returns."""
         async with own_tasks() as tasks:
-            tasks.start("zone feed", self._relay.follow())
+            tasks.start("zone feed", self._follow())
             for number in range(self._workers):
                 tasks.start(f"worker {number}", self._keep_one(str(number)))
             await asyncio.get_running_loop().create_future()
+
+    @property
+    def knows_zone(self) -> bool:
+        """Whether a worker that is started again is told the zone."""
+        return self._relay.known
+
+    async def _follow(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE):
+                await self._answering.wait()  # workers first: it is they who answer
+        await self._relay.follow()
 
     async def _keep_one(self, number: str) -> None:
         spec = self._spec
@@ -97,7 +112,10 @@ class Supervisor:
             worker.stdin.write(msgspec.json.encode(spec) + b"\n")
             decoder = msgspec.json.Decoder(Report)
             async for line in worker.stdout:
-                self._on_report(number, decoder.decode(line))
+                report = decoder.decode(line)
+                if report.synced:
+                    self._answering.set()
+                self._on_report(number, report)
             return await worker.wait()
         finally:
             self.pids.pop(number, None)

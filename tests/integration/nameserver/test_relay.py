@@ -206,7 +206,7 @@ async def test_a_worker_killed_while_the_agent_is_away_comes_back_with_the_zone(
     async with own_tasks() as tasks:
         async with feed.serving():
             tasks.start("supervisor", supervisor.keep())
-            await eventually(all_synced, within=15.0)
+            await eventually(lambda: all_synced() and supervisor.knows_zone, within=15.0)
         victim = supervisor.pids["0"]
         os.kill(victim, signal.SIGKILL)
         await eventually(lambda: supervisor.restarts == 1)
