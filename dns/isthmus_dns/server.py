@@ -1,13 +1,13 @@
 """Run the DNS server of a cluster: check what it was told, start its workers, show their state."""
 
+import asyncio
 import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from importlib import import_module
 from pathlib import Path
 
-from aiohttp.web import Request, StreamResponse
-from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
@@ -16,8 +16,6 @@ from isthmus_dns.addresses import Address, claim_addresses, parse_address
 from isthmus_dns.apex import ZoneSpec
 from isthmus_dns.feed import check_feed_path
 from isthmus_dns.metrics import metrics
-from isthmus_dns.missing import merge_wanted
-from isthmus_dns.sketch import merge_top
 from isthmus_dns.subnet import SubnetMap, parse_networks, parse_place
 from isthmus_dns.supervisor import Supervisor
 from isthmus_dns.tcp import TcpLimits
@@ -26,8 +24,6 @@ from isthmus_dns.worker import Worker, WorkerSpec
 from isthmus_dns.zone import Zone
 from isthmus_kit.readiness import Readiness
 from isthmus_kit.tasks import own_tasks
-from isthmus_kit.telemetry import new_registry
-from isthmus_kit.web import json_response, make_app, serving
 
 log = logging.getLogger(__name__)
 
@@ -114,17 +110,30 @@ async def _serve(
     spec: WorkerSpec, workers: int, web: str, started: Callable[[tuple[Address, ...], int], None] | None
 ) -> None:
     board = Board(workers)
-    async with _web(web, board) as port, own_tasks() as tasks:
+    where = parse_address(web) if web else None
+    async with own_tasks() as tasks:
         if workers:
             supervisor = Supervisor(spec, workers, board.take)
             board.restarts = lambda: supervisor.restarts
             running = tasks.start("workers", supervisor.keep())
         else:
             running = tasks.start("worker", Worker(spec).answer(lambda report: board.take("0", report)))
-        log.info("DNS answers", extra={"addresses": [str(address) for address in spec.listen], "workers": workers})
-        if started is not None:
-            started(spec.listen, port)
-        await running
+        async with _state(where, board) as port:
+            log.info("DNS answers", extra={"addresses": [str(address) for address in spec.listen], "workers": workers})
+            if started is not None:
+                started(spec.listen, port)
+            await running
+
+
+@asynccontextmanager
+async def _state(where: Address | None, board: "Board") -> AsyncIterator[int]:
+    if where is None:
+        yield 0
+        return
+    # Beside the workers that are starting: the HTTP library takes as long to import as they to start.
+    web = await asyncio.to_thread(import_module, "isthmus_dns.web")
+    async with web.serving_state(where, board.readiness, board, board.reports.values) as port:
+        yield port
 
 
 class Board(Collector):
@@ -150,25 +159,3 @@ class Board(Collector):
     def collect(self) -> Iterable[Metric]:
         """The metrics of all workers."""
         return metrics(self.reports, self.restarts())
-
-
-@asynccontextmanager
-async def _web(address: str, board: Board) -> AsyncIterator[int]:
-    if not address:
-        yield 0
-        return
-    registry: CollectorRegistry = new_registry()
-    registry.register(board)
-    where = parse_address(address)
-    app = make_app(board.readiness, registry)
-
-    async def top(_: Request) -> StreamResponse:
-        return json_response(merge_top(report.top for report in board.reports.values()))
-
-    async def missing(_: Request) -> StreamResponse:
-        return json_response(merge_wanted(report.missing for report in board.reports.values()))
-
-    app.router.add_get("/top", top)
-    app.router.add_get("/missing", missing)
-    async with serving(app, where.host, where.port) as port:
-        yield port
