@@ -11,6 +11,7 @@ import grpc.aio
 
 from isthmus_core.errors import InvalidInput, Unavailable
 from isthmus_kit.backoff import Backoff
+from isthmus_kit.calls import end_call
 from isthmus_sync.reasons import reason_of
 from isthmus_sync.streams import Publishing, publish_on
 from isthmus_sync.subscribing import ACCEPTED, Subscribing, Wire, subscribe_on
@@ -84,7 +85,7 @@ async def _attempt(
             await talk(_ClientWire(call))
             return "the peer ended the stream"
         finally:
-            call.cancel()
+            end_call(call)
     except grpc.aio.AioRpcError as error:
         return reason_of(error.code().name, error.details() or "")
     except TimeoutError:

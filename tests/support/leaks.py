@@ -6,9 +6,6 @@ from pathlib import Path
 
 # grpc.aio keeps one poller thread for the process once it has been used.
 LASTING_THREADS = ("_poll_wrapper",)
-# A write that fails as the peer goes away marks the call as ended, and then neither `cancel` nor closing the channel
-# ends gRPC's own task that waits for the status: https://github.com/grpc/grpc/issues/41875 and pull 43486.
-LASTING_TASKS = ("_AioCall._handle_status_once_received",)
 
 
 def children() -> set[int]:
@@ -36,7 +33,7 @@ def threads() -> set[threading.Thread]:
 
 def tasks() -> set[asyncio.Task[object]]:
     """The running loop's tasks, without the two that anyio's test runner keeps."""
-    return {task for task in asyncio.all_tasks() if not _of(task).startswith(("TestRunner.", *LASTING_TASKS))}
+    return {task for task in asyncio.all_tasks() if not _of(task).startswith("TestRunner.")}
 
 
 def _of(task: asyncio.Task[object]) -> str:

@@ -20,6 +20,7 @@ from isthmus_controller.store.errors import (
     worth_another_address,
 )
 from isthmus_core.errors import InvalidInput, IsthmusError, Unavailable
+from isthmus_kit.calls import end_call
 
 log = logging.getLogger(__name__)
 
@@ -205,7 +206,7 @@ class Connection:
         """Trust `line` no longer: the next call begins with the next address, and so do its watches."""
         line.good = False
         for call in line.watches:
-            call.cancel()
+            end_call(call)
         if self._lines[self._current] is line:
             self._current = (self._current + 1) % len(self._lines)
 

@@ -14,6 +14,7 @@ from isthmus_controller.store.connection import Line, asked_to_stop
 from isthmus_controller.store.errors import LeaseLost, OutcomeUnknown, translate
 from isthmus_core.errors import IsthmusError, Unavailable
 from isthmus_kit.backoff import Backoff
+from isthmus_kit.calls import end_call
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +112,7 @@ class Session:
                 raise
             raise Unavailable("the client of etcd was closed") from error
         finally:
-            call.cancel()
+            end_call(call)
         if not isinstance(answer, rpc.LeaseKeepAliveResponse):
             raise Unavailable("etcd ended the renewal of a lease")
         connection.check(line, answer.header)

@@ -12,6 +12,7 @@ from isthmus_controller.store.errors import Compacted, translate
 from isthmus_controller.store.values import Progress, Revision
 from isthmus_controller.store.wire import by_revision, end_of, key_bytes
 from isthmus_core.errors import IsthmusError, Refused, Unavailable
+from isthmus_kit.calls import end_call
 
 
 class WatchStream:
@@ -78,7 +79,7 @@ class WatchStream:
     def close(self) -> None:
         """End the watch."""
         self._line.watches.discard(self._call)
-        self._call.cancel()
+        end_call(self._call)
 
     def leave(self) -> None:
         """End the watch and begin the next one at another address."""
