@@ -101,6 +101,7 @@ class Worker:
                 await self._zone_known()
             async with self._listening():
                 tasks.start("tick", self._tick(report))
+                tasks.once("ready", self._tell_ready(report))
                 await asyncio.get_running_loop().create_future()
 
     async def _follow(self) -> None:
@@ -148,6 +149,11 @@ class Worker:
         with suppress(TimeoutError):
             async with asyncio.timeout(_WAIT_FOR_ZONE):
                 await self.follower.known.wait()
+
+    async def _tell_ready(self, report: Callable[[Report], None]) -> None:
+        """Whoever waits for the zone to be known hears of it at once, not with the next report."""
+        await self.follower.known.wait()
+        report(self._report())
 
     async def _tick(self, report: Callable[[Report], None]) -> None:
         while True:
