@@ -2,15 +2,29 @@
 
 import itertools
 import os
+import random
 import socket
+
+# Below the ports that the system takes for outgoing connections (ip_local_port_range): between the moment in which a
+# port is found free and that in which a server listens there, no connection can take it.
+_PORTS = range(16_000, 32_000)
+_given: set[int] = set()
 
 
 def free_port(host: str = "127.0.0.1", kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    """A port the system says is free now. Prefer port 0 where the program under test can tell what it got."""
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
+    """A port that is free now and was not given before. Prefer port 0 where the program can tell what it got."""
+    for _ in range(1000):
+        port = random.choice(_PORTS)
+        if port in _given:
+            continue
+        with socket.socket(socket.AF_INET, kind) as probe:
+            try:
+                probe.bind((host, port))
+            except OSError:
+                continue
+        _given.add(port)
         return port
+    raise AssertionError(f"no port is free at {host}")
 
 
 class LoopbackNet:
