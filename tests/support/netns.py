@@ -44,6 +44,25 @@ def _enter(namespace: int) -> None:
         raise OSError(ctypes.get_errno(), "setns")
 
 
+@contextlib.contextmanager
+def inside_network(namespace: Path) -> Iterator[None]:
+    """Sockets opened and processes started in the block belong to this network namespace (a file) for life.
+
+    It is the thread that moves, so nothing may be awaited in the block.
+    """
+    here = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    there = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _enter(there)
+        try:
+            yield
+        finally:
+            _enter(here)
+    finally:
+        os.close(here)
+        os.close(there)
+
+
 class Host:
     """A host with one address on the switch, and a loopback network of its own."""
 
@@ -66,17 +85,8 @@ class Host:
 
         It is the thread that moves, so nothing may be awaited in the block.
         """
-        here = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        there = os.open(f"/run/netns/{self.namespace}", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            _enter(there)
-            try:
-                yield
-            finally:
-                _enter(here)
-        finally:
-            os.close(here)
-            os.close(there)
+        with inside_network(Path(f"/run/netns/{self.namespace}")):
+            yield
 
 
 class Network:

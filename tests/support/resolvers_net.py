@@ -1,6 +1,5 @@
 """An island: a network without a way out, where port 53 is free for everybody, and files of its own in /etc."""
 
-import ctypes
 import os
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,10 +8,8 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self
 
+from support.netns import inside_network
 from support.process import Process
-
-_CLONE_NEWNET = 0x40000000
-_libc = ctypes.CDLL(None, use_errno=True)
 
 NETWORK = "192.0.2"
 _ADDRESSES = [f"{NETWORK}.{n}" for n in range(1, 30)]
@@ -90,19 +87,5 @@ class Island:
     @contextmanager
     def inside(self) -> Iterator[None]:
         """Sockets opened in the block belong to this network for life; nothing may be awaited in it."""
-        here = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        there = os.open(f"/proc/{self._holder.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            _enter(there)
-            try:
-                yield
-            finally:
-                _enter(here)
-        finally:
-            os.close(here)
-            os.close(there)
-
-
-def _enter(namespace: int) -> None:
-    if _libc.setns(namespace, _CLONE_NEWNET):
-        raise OSError(ctypes.get_errno(), "setns")
+        with inside_network(Path(f"/proc/{self._holder.pid}/ns/net")):
+            yield
