@@ -55,7 +55,7 @@ class UdpListener:
         answered = unsent = octets = 0
         count = 0
         # Bounded, so that TCP, the feed and the clock get their turn under a flood.
-        for count in range(_BATCH):  # noqa: B007
+        for count in range(_BATCH):  # noqa: B007 - read after the loop
             try:
                 packet, peer = receive(_LONGEST_QUERY)
             except BlockingIOError:

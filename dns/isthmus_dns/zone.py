@@ -132,7 +132,7 @@ class Zone:
         for apex in self.apexes:
             if apex.advance(serial):
                 soa = apex.soa_record()
-                self.ready[soa.owner + _SOA_IN] = compile_answer(soa, self.ttl)  # type: ignore[assignment] # is short
+                self.ready[soa.owner + _SOA_IN] = compile_answer(soa, self.ttl)  # type: ignore[assignment] # always fits
                 self._tell((soa.owner + _SOA_IN,))
 
     def apex_of(self, name: bytes) -> Apex | None:
