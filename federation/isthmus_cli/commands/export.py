@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from isthmus_cli.home import cluster_folder, find_home, home_option
+from isthmus_core.dns_mode import ANNOTATION, DnsMode
 from isthmus_core.errors import InvalidInput
 from isthmus_core.names import ServiceName
 from isthmus_kit.files import unwritable, write_file
@@ -16,6 +17,11 @@ kind: ServiceExport
 metadata:
   namespace: {namespace}
   name: {name}
+"""
+# Only what differs from the default is said: exports of one service with other annotations are in conflict (KEP-1645).
+_SPEC = f"""\
+spec:
+  exportedAnnotations: {{{{{ANNOTATION}: {{dns}}}}}}
 """
 
 _services_option = click.option(
@@ -29,13 +35,20 @@ _cluster_option = click.option("--cluster", help="Cluster that joined from this 
 
 @click.command()
 @click.argument("service")
+@click.option(
+    "--dns",
+    type=click.Choice([mode.value for mode in DnsMode]),
+    help="What DNS answers: 'gateway' the service's VIP, 'endpoints' addresses of the nearest healthy endpoints, for "
+    f"clients that do not pass through a gateway.  [default: {DnsMode.GATEWAY.value}]",
+)
 @_services_option
 @_cluster_option
 @home_option
-def export(service: str, services: Path | None, cluster: str | None, home: Path | None) -> None:
+def export(service: str, dns: str | None, services: Path | None, cluster: str | None, home: Path | None) -> None:
     """Offer SERVICE (<namespace>/<name>) of this cluster to all others, under the same name.
 
-    Writes a ServiceExport document into the folder that the gateway watches.
+    Writes a ServiceExport document into the folder that the gateway watches. Given again with another --dns, it changes
+    that document.
     """
     name = ServiceName.parse(service)
     folder = _folder(services, cluster, home)
@@ -46,11 +59,18 @@ def export(service: str, services: Path | None, cluster: str | None, home: Path 
             f"no Service {name} is described in {folder} (there: {there})",
             "Describe it there first: see docs/services-files.md.",
         )
-    if name in exported:
-        click.echo(f"{name} is exported already, by {exported[name].name}.")
-        return
     path = _path(folder, name)
-    write_file(path, _DOCUMENT.format(service=name, namespace=name.namespace, name=name.name).encode(), 0o644)
+    document = _document(name, DnsMode(dns or DnsMode.GATEWAY))
+    if name in exported:
+        if dns is None or (exported[name] == path and path.read_bytes() == document):
+            click.echo(f"{name} is exported already, by {exported[name].name}.")
+            return
+        if exported[name] != path or path.read_bytes() not in [_document(name, mode) for mode in DnsMode]:
+            raise InvalidInput(
+                f"{name} is exported by a document of your own, {exported[name]}",
+                f"Write there, below spec, exportedAnnotations: {{{ANNOTATION}: {dns}}}",
+            )
+    write_file(path, document, 0o644)
     click.echo(f"Exported {name}: {path}")
     click.echo(f"While this cluster's gateway runs, every cluster finds it at {name.host()}")
 
@@ -88,6 +108,11 @@ def _folder(services: Path | None, cluster: str | None, home: Path | None) -> Pa
 
 def _path(folder: Path, name: ServiceName) -> Path:
     return folder / f"{name.namespace}.{name.name}.export.yaml"
+
+
+def _document(name: ServiceName, mode: DnsMode) -> bytes:
+    text = _DOCUMENT.format(service=name, namespace=name.namespace, name=name.name)
+    return (text if mode is DnsMode.GATEWAY else text + _SPEC.format(dns=mode.value)).encode()
 
 
 def _read(folder: Path) -> tuple[set[ServiceName], dict[ServiceName, Path]]:
