@@ -113,6 +113,7 @@ def about() -> str:
 Server and load are held to one core each; everybody serves the same zone with one worker, and takes its turn several
 times: figures are medians. The mix is 60 % A, 20 % AAAA, 5 % SRV, 10 % NXDOMAIN and 5 % NODATA, half with EDNS, over
 1,000 services and 50 headless ones of ten endpoints. The bare loop answers the same bytes and does nothing else.
+150,000 queries/s were asked for where BIND answered 183,000: 0.82 of BIND is the same target for any machine.
 A start is that of the whole command, and nobody is held to a core there."""
 
 

@@ -10,6 +10,9 @@ from support.dns_peers.running import Running
 SECONDS = 1.5
 ROUNDS = 5
 UNIT = "queries/s"
+TARGET = 150_000
+BESIDE_BIND = 0.82
+"""The target on any machine: it was set where BIND answered 183,000 queries/s."""
 
 Found = Mapping[str, tuple[float, float]]
 """Queries a second and microseconds of processor time a query, by server: medians of the rounds."""
@@ -27,17 +30,15 @@ async def measure(servers: Sequence[Running], queries: Path) -> Found:
 
 def rows(found: Found, ours: str, floor: str) -> list[Row]:
     rate, cost = found[ours]
-    listed = [Row.at_least("one worker, mix", rate, UNIT, 150_000).beside(floor, found[floor][0])]
+    listed = [Row.at_least("one worker, mix", rate, UNIT, TARGET).beside(floor, found[floor][0])]
+    if "BIND" in found:
+        listed.append(Row.ratio_at_least("one worker, mix", rate, UNIT, BESIDE_BIND, "BIND", found["BIND"][0]))
     if "CoreDNS" in found:
         listed.append(Row.ratio_at_least("one worker, mix", rate, UNIT, 3, "CoreDNS", found["CoreDNS"][0]))
-    listed += [Row.noted("one worker, mix", rate, UNIT).beside(peer, found[peer][0]) for peer in _noted(found, "rate")]
+    if "Knot" in found:
+        listed.append(Row.noted("one worker, mix", rate, UNIT).beside("Knot", found["Knot"][0]))
     name = "processor time a query, saturated"
     if "BIND" in found:
         listed.append(Row.ratio_at_most(name, cost, "us", 1.5, "BIND", found["BIND"][1]))
-    noted = [peer for peer in (*_noted(found, "cost"), floor) if peer in found]
+    noted = [peer for peer in ("CoreDNS", "Knot", floor) if peer in found]
     return [*listed, *(Row.noted(name, cost, "us").beside(peer, found[peer][1]) for peer in noted)]
-
-
-def _noted(found: Found, figure: str) -> list[str]:
-    """The peers that have no target in this figure."""
-    return [peer for peer in (("BIND", "Knot") if figure == "rate" else ("CoreDNS", "Knot")) if peer in found]
