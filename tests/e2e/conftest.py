@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from e2e.refusals import token_for
+from support.command import isthmus
 from support.federation import Federation
 
 
@@ -47,3 +49,22 @@ def three(lasting: Federation) -> Federation:
     """The lasting federation, with everything that the test before has broken running again."""
     lasting.restore()
     return lasting
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
+    """West, which offers shop/echo with one backend, and east at another provider."""
+    with Federation(tmp_path_factory.mktemp("two"), west="aws/eu-west-1/a", east="gcp/europe-west1/b") as federation:
+        federation["west"].start_backend()
+        federation["west"].offer()
+        yield federation
+
+
+@pytest.fixture
+def spare(two: Federation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The data directory of a third cluster that has joined and does not run."""
+    folder = tmp_path_factory.mktemp("spare")
+    done = isthmus("cluster", "join", "--data-dir", str(folder), home=two.home, stdin=token_for(two, "spare").text())
+    assert done.returncode == 0, done.stderr
+    yield folder
+    two.cli("cluster", "remove", "spare", "--yes")

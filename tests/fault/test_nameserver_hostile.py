@@ -3,50 +3,32 @@
 import asyncio
 import resource
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import dns.asyncquery
 import dns.message
 import pytest
 
-from isthmus_dns import dnstap, run
+from fault.running_nameserver import FOUND, NAME, server
+from isthmus_dns import dnstap
 from isthmus_dns.addresses import Address, raise_file_limit
 from isthmus_dns.tcp import TcpLimits
 from isthmus_kit.tasks import own_tasks
 from support.waiting import eventually
-from unit.nameserver.builders import Feed, question, service, shown
+from unit.nameserver.builders import question, shown
 
 pytestmark = pytest.mark.anyio
 
-HOST = "127.53.0.3"
-NAME = "web.shop.svc.clusterset.local"
 QUERY = question(NAME, "A", 1232).to_wire()
 FRAMED = len(QUERY).to_bytes(2, "big") + QUERY
-
-
-@asynccontextmanager
-async def server(folder: Path, **options: Any) -> AsyncIterator[Address]:
-    """A server that knows one service."""
-    feed = Feed(folder / "zone.sock")
-    feed.publish([service("shop/web")])
-    up: asyncio.Future[Address] = asyncio.get_running_loop().create_future()
-    defaults: dict[str, Any] = {"listen": (f"{HOST}:0",), "workers": 0, "log_level": "error"}
-    async with feed.serving(), own_tasks() as tasks:
-        started: Callable[..., None] = lambda addresses, _: up.set_result(addresses[0])  # noqa: E731
-        tasks.start("server", run(feed=feed.path, started=started, **(defaults | options)))
-        address = await up
-        await eventually(lambda: served(address), within=10.0)
-        yield address
 
 
 async def served(address: Address, tcp: bool = False) -> bool:
     """Whether an honest client gets its answer now."""
     send: Callable[..., Awaitable[dns.message.Message]] = dns.asyncquery.tcp if tcp else dns.asyncquery.udp
     try:
-        return shown(await send(question(NAME), address.host, timeout=1.0, port=address.port)) == "NOERROR | A 10.1.2.3"
+        return shown(await send(question(NAME), address.host, timeout=1.0, port=address.port)) == FOUND
     except (OSError, EOFError, dns.exception.Timeout):
         return False
 
