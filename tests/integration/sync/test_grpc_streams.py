@@ -1,24 +1,19 @@
 """Both directions over real gRPC: who may open a stream, what travels, and what happens when it breaks."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import NoReturn
 
 import grpc
 import grpc.aio
 import pytest
 
+from integration.sync.peers import Held, anybody, feed_of, publication, running, serving
 from isthmus_core.errors import InvalidInput, Refused, Unavailable
-from isthmus_kit.pki import Authority, Subject, encode, issue_leaf, make_key, make_root, sign_authority
 from isthmus_sync import (
     CAPACITY,
     CLUSTER,
     EXPORT,
     EXPORTS_METHOD,
-    FEDERATION,
     IMPORTS_METHOD,
     WILDCARD,
     Acked,
@@ -28,10 +23,7 @@ from isthmus_sync import (
     Publishing,
     ResourceCache,
     SubscriberStream,
-    Subscribing,
     Unserved,
-    Update,
-    new_server,
     open_channel,
     publish,
     publisher_handler,
@@ -39,81 +31,9 @@ from isthmus_sync import (
     subscriber_handler,
 )
 from isthmus_sync.wire import Request
-from support.relay import Relay
 from support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
-
-
-class Held:
-    """A subscriber's state, kept by its `apply`."""
-
-    def __init__(self, *types: str) -> None:
-        self.stream = SubscriberStream({type_url: {WILDCARD} for type_url in types})
-        self.bodies: dict[str, bytes] = {}
-        self.updates: list[Update] = []
-        self.reasons: list[str] = []
-        self.connected = 0
-        self.fails: Exception | None = None
-
-    async def apply(self, update: Update) -> Mapping[str, str]:
-        if self.fails is not None:
-            raise self.fails
-        self.updates.append(update)
-        errors = {name: "its body is bad" for name, changed in update.changed.items() if changed.body == b"bad"}
-        self.bodies |= {name: changed.body for name, changed in update.changed.items() if name not in errors}
-        for name in update.removed:
-            self.bodies.pop(name, None)
-        return errors
-
-    def on_connected(self) -> None:
-        self.connected += 1
-
-    @property
-    def subscribing(self) -> Subscribing:
-        return Subscribing(self.stream, self.apply, self.on_connected, self.reasons.append)
-
-
-def publication(*types: str) -> Publication:
-    made = Publication([ResourceCache(type_url) for type_url in types], FEDERATION)
-    with made.change() as caches:
-        for cache in caches.values():
-            cache.mark_synced()
-    return made
-
-
-def anybody(caller: Caller) -> Caller:
-    return caller
-
-
-def feed_of(publishing: Publishing) -> Callable[[Caller], AbstractAsyncContextManager[Publishing]]:
-    @asynccontextmanager
-    async def feed(_: Caller) -> AsyncIterator[Publishing]:
-        yield publishing
-
-    return feed
-
-
-@asynccontextmanager
-async def serving(socket: Path, *handlers: grpc.GenericRpcHandler) -> AsyncIterator[str]:
-    server = new_server(handlers)
-    server.add_insecure_port(f"unix:{socket}")
-    await server.start()
-    try:
-        yield f"unix:{socket}"
-    finally:
-        await server.stop(0)
-
-
-@asynccontextmanager
-async def running(*parts: Coroutine[object, object, NoReturn]) -> AsyncIterator[None]:
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(part, name=f"part {number}") for number, part in enumerate(parts)]
-        try:
-            yield
-        finally:
-            for task in tasks:
-                task.cancel()
 
 
 async def test_a_change_reaches_the_subscriber_and_its_ack_the_publisher(tmp_path: Path) -> None:
@@ -175,13 +95,9 @@ async def test_exports_are_acknowledged_after_they_were_applied_and_refused_one_
     offered, held = publication(EXPORT, CAPACITY), Held(EXPORT, CAPACITY)
     acked, nacked = list[Acked](), list[Nacked]()
 
-    @asynccontextmanager
-    async def intake(_: Caller) -> AsyncIterator[Subscribing]:
-        yield held.subscribing
-
     publishing = Publishing(offered, on_acked=acked.append, on_nacked=nacked.append)
     async with (
-        serving(tmp_path / "s", subscriber_handler(EXPORTS_METHOD, anybody, intake)) as target,
+        serving(tmp_path / "s", subscriber_handler(EXPORTS_METHOD, anybody, held.intake)) as target,
         running(publish(lambda _: open_channel(target), EXPORTS_METHOD, publishing)),
     ):
         with offered.change() as caches:
@@ -199,15 +115,11 @@ async def test_exports_that_vanished_while_away_are_withdrawn(tmp_path: Path) ->
     held = Held(EXPORT)
     held.stream = SubscriberStream({EXPORT: {WILDCARD}}, known={EXPORT: {"shop/cart": "", "shop/gone": ""}})
 
-    @asynccontextmanager
-    async def intake(_: Caller) -> AsyncIterator[Subscribing]:
-        yield held.subscribing
-
     offered = publication(EXPORT)
     with offered.change() as caches:
         caches[EXPORT].put("shop/cart", b"1")
     async with (
-        serving(tmp_path / "s", subscriber_handler(EXPORTS_METHOD, anybody, intake)) as target,
+        serving(tmp_path / "s", subscriber_handler(EXPORTS_METHOD, anybody, held.intake)) as target,
         running(publish(lambda _: open_channel(target), EXPORTS_METHOD, Publishing(offered))),
     ):
         await eventually(lambda: held.updates)
@@ -219,16 +131,12 @@ async def test_what_could_not_be_applied_is_not_acknowledged_and_comes_again(tmp
     offered, held, acked = publication(EXPORT), Held(EXPORT), list[Acked]()
     held.fails = Unavailable("the registry does not answer")
 
-    @asynccontextmanager
-    async def intake(_: Caller) -> AsyncIterator[Subscribing]:
-        yield held.subscribing
-
     reasons: list[str] = []
     publishing = Publishing(offered, on_acked=acked.append, on_disconnected=reasons.append)
     with offered.change() as caches:
         caches[EXPORT].put("shop/cart", b"1")
     async with (
-        serving(tmp_path / "s", subscriber_handler(EXPORTS_METHOD, anybody, intake)) as target,
+        serving(tmp_path / "s", subscriber_handler(EXPORTS_METHOD, anybody, held.intake)) as target,
         running(publish(lambda _: open_channel(target), EXPORTS_METHOD, publishing)),
     ):
         await eventually(lambda: reasons)
@@ -342,72 +250,3 @@ async def test_hundreds_of_changes_in_a_row_arrive_in_few_responses(tmp_path: Pa
                 await asyncio.sleep(0)
         await eventually(lambda: held.bodies.get("east") == b"499")
         assert len(held.updates) < 100
-
-
-# -- mutual TLS -------------------------------------------------------------------------------------------------------
-
-
-class Certificates:
-    """One root, one cluster, and leaves for a controller and a gateway."""
-
-    def __init__(self) -> None:
-        now = datetime.now(UTC)
-        root = make_root("test", now)
-        key = make_key()
-        authority = Authority(sign_authority(root, key.public_key(), "east.fed.test", "east.fed.test", now), key)
-        self.root = encode(root.certificate)
-        self.gateway = issue_leaf(authority, Subject("gateway", "spiffe://east.fed.test/gateway", ()), now)
-        name = ("controller.east.fed.test",)
-        self.server = issue_leaf(authority, Subject("controller", "spiffe://east.fed.test/controller", name), now)
-
-    def listen(self, server: grpc.aio.Server) -> int:
-        chain, key = self.server
-        return server.add_secure_port(
-            "127.0.0.1:0", grpc.ssl_server_credentials([(key, chain)], self.root, require_client_auth=True)
-        )
-
-    def dial(self, port: int) -> grpc.aio.Channel:
-        chain, key = self.gateway
-        credentials = grpc.ssl_channel_credentials(self.root, key, chain)
-        name = [("grpc.ssl_target_name_override", "controller.east.fed.test")]
-        return open_channel(f"127.0.0.1:{port}", credentials, name)
-
-
-async def test_the_callers_certificate_reaches_identify(tmp_path: Path) -> None:
-    certificates, held, callers = Certificates(), Held(CLUSTER), list[Caller]()
-
-    def identify(caller: Caller) -> Caller:
-        callers.append(caller)
-        return caller
-
-    server = new_server([publisher_handler(IMPORTS_METHOD, identify, feed_of(Publishing(publication(CLUSTER))))])
-    port = certificates.listen(server)
-    await server.start()
-    async with running(subscribe(lambda _: certificates.dial(port), IMPORTS_METHOD, held.subscribing)):
-        await eventually(lambda: held.stream.all_synced)
-    await server.stop(0)
-    leaf = certificates.gateway[0].split(b"-----END")[0]
-    assert callers[0].certificate is not None and callers[0].certificate.startswith(leaf)
-
-
-async def test_a_peer_behind_a_black_hole_is_noticed_by_both_sides(tmp_path: Path) -> None:
-    certificates, held, served = Certificates(), Held(CLUSTER), list[str]()
-    publishing = Publishing(publication(CLUSTER), on_disconnected=served.append)
-    server = new_server([publisher_handler(IMPORTS_METHOD, anybody, feed_of(publishing))], vigilant=True)
-    port = certificates.listen(server)
-    await server.start()
-    async with (
-        Relay(("127.0.0.1", port)) as relay,
-        running(subscribe(lambda _: certificates.dial(relay.port), IMPORTS_METHOD, held.subscribing)),
-    ):
-        await eventually(lambda: held.stream.all_synced)
-        relay.black_hole()
-        await eventually(lambda: held.reasons and served, within=5.0)
-        relay.restore()
-        await eventually(lambda: held.connected >= 2, within=6.0)
-    await server.stop(0)
-
-
-def test_a_channel_over_the_network_needs_credentials() -> None:
-    with pytest.raises(ValueError, match="needs credentials"):
-        open_channel("127.0.0.1:1")

@@ -95,3 +95,11 @@ def gone(response: Response) -> set[str]:
 def is_part(response: Response) -> bool:
     """Whether more of the same answer follows."""
     return response.system_version_info == MORE
+
+
+def connected(play: Play, *types: str) -> None:
+    """Subscribe to everything and acknowledge it."""
+    for type_url in types or (RED,):
+        play.says(type_url, subscribe=["*"])
+    for response in play.hears():
+        play.acks(response)
