@@ -8,20 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from integration.gateway.zone_feed import following_zone
 from isthmus_core.names import ServiceName
 from isthmus_gateway.vips import allocate, parse_range
-from isthmus_kit.tasks import own_tasks
-from isthmus_sync import (
-    WILDCARD,
-    ZONE_HEADER,
-    ZONE_METHOD,
-    ZONE_SERVICE,
-    SubscriberStream,
-    Subscribing,
-    Update,
-    open_channel,
-    subscribe,
-)
+from isthmus_sync import Update
 from isthmus_sync.proto import isthmus_pb2 as pb
 from support.addresses import LoopbackNet, free_port
 from support.fake_controller import FakeController
@@ -99,22 +89,19 @@ async def test_dns_is_told_nothing_before_the_federation_is_known_and_then_every
         known.update({name: changed.body for name, changed in update.changed.items()})
         return {}
 
-    stream = SubscriberStream({ZONE_SERVICE: {WILDCARD}, ZONE_HEADER: {WILDCARD}})
-    async with east.running(), own_tasks() as tasks:
+    async with east.running():
         await eventually(lambda: (east.folder / "zone.sock").exists(), 10)
-        feed = f"unix:{east.folder / 'zone.sock'}"
-        shell = Subscribing(stream, apply)
-        tasks.start("zone", subscribe(lambda _: open_channel(feed), ZONE_METHOD, shell))
-        await eventually(lambda: warned(east, "controllers", "no controller answers"), 5)
-        assert not (await east.ask("/readyz"))["ready"]
-        await asyncio.sleep(0.3)
-        assert not known and not stream.all_synced
-        async with controller.serving():
-            await eventually(lambda: "shop/echo" in known and stream.all_synced, 10)
-            service = pb.ZoneService.FromString(known["shop/echo"])
-            assert list(service.ips) == [await east.vip()]
-            header = pb.ZoneHeader.FromString(known["zone"])
-            assert header.cluster == "east" and header.serial > 0 and not header.stale
+        async with following_zone(east, apply) as stream:
+            await eventually(lambda: warned(east, "controllers", "no controller answers"), 5)
+            assert not (await east.ask("/readyz"))["ready"]
+            await asyncio.sleep(0.3)
+            assert not known and not stream.all_synced
+            async with controller.serving():
+                await eventually(lambda: "shop/echo" in known and stream.all_synced, 10)
+                service = pb.ZoneService.FromString(known["shop/echo"])
+                assert list(service.ips) == [await east.vip()]
+                header = pb.ZoneHeader.FromString(known["zone"])
+                assert header.cluster == "east" and header.serial > 0 and not header.stale
 
 
 async def test_a_refused_export_is_named(tmp_path: Path, controller: FakeController, net: LoopbackNet) -> None:

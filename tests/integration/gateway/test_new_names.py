@@ -7,18 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from integration.gateway.zone_feed import following_zone
 from isthmus_gateway.zone_feed import HOLD_S
-from isthmus_kit.tasks import own_tasks
-from isthmus_sync import (
-    WILDCARD,
-    ZONE_METHOD,
-    ZONE_SERVICE,
-    SubscriberStream,
-    Subscribing,
-    Update,
-    open_channel,
-    subscribe,
-)
+from isthmus_sync import ZONE_SERVICE, Update
 from isthmus_sync.proto import isthmus_pb2 as pb
 from support.addresses import LoopbackNet
 from support.fake_controller import FakeController
@@ -36,7 +27,7 @@ async def test_whoever_is_told_a_new_name_can_connect_at_once(
     took: list[float] = []
 
     async def apply(update: Update) -> Mapping[str, str]:
-        for name, changed in update.changed.items():
+        for name, changed in update.changed.items() if update.type_url == ZONE_SERVICE else ():
             service = pb.ZoneService.FromString(changed.body)
             if name not in found:
                 try:
@@ -47,19 +38,17 @@ async def test_whoever_is_told_a_new_name_can_connect_at_once(
                     found[name] = str(error)
         return {}
 
-    stream = SubscriberStream({ZONE_SERVICE: {WILDCARD}})
-    async with controller.serving(), east.running(), own_tasks() as tasks:
+    async with controller.serving(), east.running():
         await eventually(east.ready, 20)
-        shell = Subscribing(stream, apply)
-        tasks.start("zone", subscribe(lambda _: open_channel(f"unix:{east.folder / 'zone.sock'}"), ZONE_METHOD, shell))
-        await eventually(lambda: stream.all_synced, 10)
-        for number in range(10):
-            document = (ECHO.format(port=1, endpoints="{address: 127.0.0.1}") + EXPORT).replace("echo", f"n{number}")
-            aside = east.services / f".n{number}.yaml"
-            aside.write_text(document)
-            aside.rename(east.services / f"n{number}.yaml")
-            begun = asyncio.get_running_loop().time()
-            await eventually(partial(found.__contains__, f"shop/n{number}"), 5)
-            took.append(asyncio.get_running_loop().time() - begun)
+        async with following_zone(east, apply) as stream:
+            await eventually(lambda: stream.all_synced, 10)
+            for number in range(10):
+                described = ECHO.format(port=1, endpoints="{address: 127.0.0.1}") + EXPORT
+                aside = east.services / f".n{number}.yaml"
+                aside.write_text(described.replace("echo", f"n{number}"))
+                aside.rename(east.services / f"n{number}.yaml")
+                begun = asyncio.get_running_loop().time()
+                await eventually(partial(found.__contains__, f"shop/n{number}"), 5)
+                took.append(asyncio.get_running_loop().time() - begun)
     assert min(took) < HOLD_S / 2, "Envoy's word counts, not the deadline"
     assert found == {f"shop/n{number}": "connected" for number in range(10)}
