@@ -11,6 +11,7 @@ from isthmus_core.errors import InvalidInput
 from isthmus_dns import intake
 from isthmus_dns.answer import Responder
 from isthmus_dns.frames import FramedWire, Standing
+from isthmus_dns.steps import Steps
 from isthmus_sync import (
     WILDCARD,
     ZONE_HEADER,
@@ -59,6 +60,9 @@ class ZoneFollower:
         """Mark the zone as stale once the feed has been gone for too long."""
         lost = not self.connected and self._clock() - self._lost_at > self._stale_after
         if intake.mark(self._zone, self._synced, lost):
+            if not self.known.is_set():
+                # What is here now stays: the collector would walk all of it while clients wait.
+                gc.freeze()
             self.known.set()
             self._responder.freshen()
             freshness = self._zone.freshness
@@ -86,13 +90,13 @@ class ZoneFollower:
         """Take in a large change bit by bit: whoever asks meanwhile is answered, from the old or the new state."""
         bits = intake.bits(changed)
         if len(bits) < 2:
-            return intake.apply_services(self._zone, changed, removed)
+            return await _taken(intake.applying_services(self._zone, changed, removed))
         refused: dict[str, str] = {}
         # The zone has no cycles: the collector would only walk all of it now and then, while clients wait.
         gc.disable()
         try:
             for bit in bits:
-                refused |= intake.apply_services(self._zone, bit, ())
+                refused |= await _taken(intake.applying_services(self._zone, bit, ()))
                 await asyncio.sleep(0)
             intake.apply_services(self._zone, {}, removed)
         finally:
@@ -118,6 +122,17 @@ class ZoneFollower:
         self._lost_at = self._clock() - standing.away
         self._zone.feed_lost_at = self._responder.now - int(standing.away)
         self.tick()
+
+
+async def _taken(steps: Steps[dict[str, str]]) -> dict[str, str]:
+    """The result of all steps; clients are answered between them."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            refused: dict[str, str] = done.value
+            return refused
+        await asyncio.sleep(0)
 
 
 def check_feed_path(path: Path) -> None:

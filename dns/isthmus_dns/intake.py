@@ -7,7 +7,8 @@ from google.protobuf.message import DecodeError
 from isthmus_core.errors import InvalidInput
 from isthmus_dns.reading import read
 from isthmus_dns.records import WHY
-from isthmus_dns.service import service_owner
+from isthmus_dns.service import reading_service, service_owner
+from isthmus_dns.steps import Steps, finished
 from isthmus_dns.zone import Freshness, Zone
 from isthmus_sync.proto import isthmus_pb2 as pb
 
@@ -19,10 +20,12 @@ _BIT = 16_384
 """Bytes of services that are taken in at once."""
 _LEAST = 200
 """What a service costs however short it is, in bytes of a long one."""
+_LONG = 4096
+"""Bytes of a service that is taken in step by step."""
 
 
 def bits(changed: Mapping[str, bytes]) -> list[dict[str, bytes]]:
-    """The changes in bits, each of which takes a millisecond or two; a single service may take longer."""
+    """The changes in bits, each of which takes a millisecond or two; a longer service takes more, but in steps."""
     found: list[dict[str, bytes]] = []
     room = 0
     for name, body in changed.items():
@@ -36,10 +39,18 @@ def bits(changed: Mapping[str, bytes]) -> list[dict[str, bytes]]:
 
 def apply_services(zone: Zone, changed: Mapping[str, bytes], removed: Iterable[str]) -> dict[str, str]:
     """Compile what changed; gives each refused service with the reason; that one keeps its last good answers."""
+    return finished(applying_services(zone, changed, removed))
+
+
+def applying_services(zone: Zone, changed: Mapping[str, bytes], removed: Iterable[str]) -> Steps[dict[str, str]]:
+    """`apply_services`, with pauses while a long service is taken in."""
     refused = {}
     for name, body in changed.items():
         try:
-            zone.put(read(name, body))
+            if len(body) < _LONG:
+                zone.put(read(name, body))
+            else:
+                yield from zone.putting((yield from reading_service(name, body)))
         except InvalidInput as wrong:
             refused[name] = str(wrong)
     for name in removed:

@@ -2,18 +2,21 @@
 
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import msgspec
 from google.protobuf.message import DecodeError
 
 from isthmus_core.errors import InvalidInput
 from isthmus_core.names import Locality
+from isthmus_dns.steps import MANY, Steps, finished
 from isthmus_sync import codec
 from isthmus_sync.proto import isthmus_pb2 as pb
 
 _LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?\Z")
 _IPV4 = re.compile(r"(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!\Z)|\Z)){4}\Z", re.ASCII)
+_HOSTS_KEPT = 16384
 _PROTOCOL = {pb.PROTOCOL_UNSPECIFIED: b"\4_tcp", pb.TCP: b"\4_tcp", pb.UDP: b"\4_udp", pb.SCTP: b"\5_sctp"}
 
 
@@ -84,6 +87,11 @@ def reasons_of(service: Service) -> Reasons:
 
 def read_service(name: str, body: bytes) -> Service:
     """The service in a ZoneService message; InvalidInput says what is wrong, and only this one is refused."""
+    return finished(reading_service(name, body))
+
+
+def reading_service(name: str, body: bytes) -> Steps[Service]:
+    """`read_service` in steps."""
     try:
         message = pb.ZoneService.FromString(body)
     except DecodeError:
@@ -92,13 +100,17 @@ def read_service(name: str, body: bytes) -> Service:
         raise InvalidInput(f"zone service {name!r} says that it is {message.namespace}/{message.name}")
     headless = message.type == pb.HEADLESS
     endpoints = message.dns_mode == pb.DNS_ENDPOINTS and not headless
-    own = (_host(host, message.ports) for host in message.hosts)
-    hosts = own if headless else map(_near_host, message.hosts) if endpoints else ()
+    ports = _ports(message.ports)
+    hosts: list[Host] = []
+    for at in range(0, len(message.hosts) if headless or endpoints else 0, MANY):
+        if at:
+            yield
+        hosts += _hosts(message.hosts[at : at + MANY], ports, headless)
     return Service(
         owner=_label(message.name) + _label(message.namespace) + b"\3svc",
         headless=headless,
         addresses=tuple(read_address(ip) for ip in message.ips),
-        ports=_ports(message.ports),
+        ports=ports,
         hosts=tuple(hosts),
         sources=tuple(
             Source(s.cluster, s.rule, s.observed_at_ms, s.stale, s.tier, s.confirmed_at_ms) for s in message.provenance
@@ -145,15 +157,25 @@ def _ports(ports: Iterable[pb.ServicePort]) -> tuple[Port, ...]:
     return tuple(found)
 
 
-def _host(host: pb.ZoneHost, ports: Iterable[pb.ServicePort]) -> Host:
+def _hosts(hosts: Sequence[pb.ZoneHost], ports: tuple[Port, ...], headless: bool) -> list[Host]:
+    """The endpoints; most of them were there before a change, too, and are not read again."""
+    bodies = [host.SerializeToString(deterministic=True) for host in hosts]
+    return [_host(body, ports) for body in bodies] if headless else [_near_host(body) for body in bodies]
+
+
+@lru_cache(_HOSTS_KEPT)
+def _host(body: bytes, ports: tuple[Port, ...]) -> Host:
     """An endpoint; one that names no port, not even an unnamed one, has those of the service."""
+    host = pb.ZoneHost.FromString(body)
     address = read_address(host.address)
     # MCS DNS 2.1: without a hostname of its own an endpoint gets a unique identifier; like CoreDNS, its address.
     labels = [_label(label) for label in host.hostname.split(".")] if host.hostname else [_label(_dashed(address))]
-    return Host(b"".join(labels) + _label(host.cluster), address, _ports(host.ports or ports))
+    return Host(b"".join(labels) + _label(host.cluster), address, _ports(host.ports) if host.ports else ports)
 
 
-def _near_host(host: pb.ZoneHost) -> Host:
+@lru_cache(_HOSTS_KEPT)
+def _near_host(body: bytes) -> Host:
+    host = pb.ZoneHost.FromString(body)
     address = read_address(host.address)
     locality = codec.locality_value(host.locality) if host.HasField("locality") else None
     return Host(_label(_dashed(address)), address, _ports(host.ports), host.cluster, locality, host.tier)

@@ -9,8 +9,9 @@ from isthmus_core.names import Locality
 from isthmus_dns import wire
 from isthmus_dns.apex import Apex, ZoneSpec
 from isthmus_dns.compiled import Long, Ready, compile_answer
-from isthmus_dns.records import WHY, RRset, near_records, service_records
+from isthmus_dns.records import WHY, RRset, choosing_records, making_records
 from isthmus_dns.service import Reasons, Service, reasons_of
+from isthmus_dns.steps import MANY, Steps, finished
 from isthmus_dns.vip import Answers, compile_vip
 
 _IN = wire.IN.to_bytes(2, "big")
@@ -86,6 +87,10 @@ class Zone:
 
     def put(self, service: Service) -> None:
         """Take in one service: compile it, and exchange its answers for the old ones."""
+        finished(self.putting(service))
+
+    def putting(self, service: Service) -> Steps[None]:
+        """`put` in steps: whoever asks between them is answered from before the change."""
         records: list[RRset] = []
         answers: Answers = []
         owners: list[bytes] = []
@@ -94,9 +99,9 @@ class Zone:
             name = service.owner + apex.origin
             quick = compile_vip(name, service, self.ttl)
             if quick is None:
-                sets = service_records(service, apex.origin)
+                sets = yield from making_records(service, apex.origin)
                 records += sets
-                quick = self._compile(sets), list(dict.fromkeys([rrset.owner for rrset in sets]))
+                quick = (yield from self._compiling(sets)), list(dict.fromkeys([rrset.owner for rrset in sets]))
             answers += quick[0]
             owners += quick[1]
             if service.sources and quick[0]:
@@ -104,17 +109,24 @@ class Zone:
         owners += explained
         if owners and max(map(len, owners)) > 255:
             raise InvalidInput(f"the names of {wire.name_text(service.owner + bytes(1))} are longer than 255 octets")
-        self._exchange(self._parts, service.owner, answers, owners)
+        names = self._names_of(owners)
+        if len(names) > MANY:
+            yield
+        tailored: dict[bytes, tuple[Ready | Long, ...]] = {}
+        if self.places and service.endpoints and service.hosts:
+            tailored = yield from self._tailoring(service, records)
+        self._exchange(self._parts, service.owner, answers, names)
         self._forget(service.owner)
         if explained:
             self.reasons.update(dict.fromkeys(explained, reasons_of(service)))
-        if self.places and service.endpoints and service.hosts:
-            self._tailor(service, records)
+        if tailored:
+            self.tailored.update(tailored)
+            self._tailored_of[service.owner] = tuple(tailored)
 
     def remove(self, owner: bytes) -> None:
         """Take out the service `<svc>.<ns>.svc`; one that is not here is no error."""
         if owner in self._parts:
-            self._exchange(self._parts, owner, [], [])
+            self._exchange(self._parts, owner, [], ())
             del self._parts[owner]
             self._forget(owner)
 
@@ -154,30 +166,42 @@ class Zone:
         for key in self._tailored_of.pop(owner, ()):
             del self.tailored[key]
 
-    def _tailor(self, service: Service, records: list[RRset]) -> None:
+    def _tailoring(self, service: Service, records: list[RRset]) -> Steps[dict[bytes, tuple[Ready | Long, ...]]]:
         """Compile the answers that differ from place to place."""
         usual = {(rrset.owner, rrset.rtype): rrset for rrset in records}
-        keys = []
+        found = {}
         for apex in self.apexes:
+            everywhere = []
+            for place in self.places:
+                yield
+                everywhere.append((yield from choosing_records(service, apex.origin, place)))
             # Which owners and types there are does not depend on the place, and neither does their order.
-            for sets in zip(*(near_records(service, apex.origin, place) for place in self.places), strict=True):
+            for sets in zip(*everywhere, strict=True):
                 owner, rtype = sets[0].owner, sets[0].rtype
                 if any(rrset != usual[owner, rtype] for rrset in sets):
-                    keys.append(_key(sets[0]))
-                    self.tailored[keys[-1]] = tuple(compile_answer(rrset, self.ttl) for rrset in sets)
-        self._tailored_of[service.owner] = tuple(keys)
+                    yield
+                    found[_key(sets[0])] = tuple(compile_answer(rrset, self.ttl) for rrset in sets)
+        return found
 
     def _compile_apex(self, apex: Apex) -> None:
         records = apex.records()
         owners = [*(rrset.owner for rrset in records), *apex.inner_names()]
         ttls = dict.fromkeys((wire.NS, wire.A, wire.AAAA), apex.delegation_ttl)
         answers = [(_key(rrset), compile_answer(rrset, ttls.get(rrset.rtype, self.ttl))) for rrset in records]
-        self._exchange(self._headers, apex.origin, answers, owners)
+        self._exchange(self._headers, apex.origin, answers, self._names_of(owners))
 
-    def _compile(self, records: list[RRset]) -> Answers:
-        return [(_key(rrset), compile_answer(rrset, self.ttl)) for rrset in records]
+    def _compiling(self, records: list[RRset]) -> Steps[Answers]:
+        answers: Answers = []
+        room = MANY
+        for rrset in records:
+            if room <= 0:
+                yield
+                room = MANY
+            answers.append((_key(rrset), compile_answer(rrset, self.ttl)))
+            room -= len(rrset.rdatas)
+        return answers
 
-    def _exchange(self, parts: dict[bytes, _Part], part: bytes, answers: Answers, owners: Iterable[bytes]) -> None:
+    def _exchange(self, parts: dict[bytes, _Part], part: bytes, answers: Answers, names: tuple[bytes, ...]) -> None:
         old = parts.get(part)
         ready, long = self.ready, self.long
         for key, answer in answers:
@@ -190,7 +214,7 @@ class Zone:
                     long.pop(key, None)
         keys = tuple([key for key, _ in answers])
         self._tell(keys)
-        new = _Part(keys, self._names_of(owners))
+        new = _Part(keys, names)
         if old is None:
             parts[part] = new
             self._count(new.names, 1)
