@@ -1,7 +1,6 @@
 """Traffic moves by itself when something breaks, with no policy written, and no idempotent request is lost."""
 
 import asyncio
-import signal
 import time
 
 import dns.edns
@@ -54,9 +53,9 @@ async def test_requests_leave_a_whole_cluster_that_is_killed(three: Federation) 
 async def test_requests_leave_a_whole_cluster_that_is_frozen_and_come_back(three: Federation) -> None:
     three["west"].processes["backend-10-8080"].kill()
     async with loading(http(three), "neighbour") as load:
-        three["neighbour"].signal(signal.SIGSTOP)
+        three["neighbour"].freeze()
         await serves(load, "east")
-        three["neighbour"].signal(signal.SIGCONT)
+        three["neighbour"].thaw()
         await serves(load, "neighbour", within=20)
     assert load.lost == []
 

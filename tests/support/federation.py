@@ -17,7 +17,8 @@ import dns.message
 import dns.query
 import dns.rdatatype
 
-from isthmus_kit.children import descendants, send
+from isthmus_gateway.envoy import EnvoyFiles, EnvoyProcess
+from isthmus_kit.children import freeze, send
 from support import binaries
 from support.addresses import LoopbackNet, free_port
 from support.command import isthmus
@@ -111,6 +112,7 @@ class Member:
         self.dns_words: tuple[str, ...] = ()
         """More settings of the DNS server, to be given before it starts."""
         self.processes: dict[str, Process] = {}
+        self._frozen: list[int] = []
 
     def join(self) -> None:
         """Register the cluster, and join it with its token."""
@@ -208,24 +210,30 @@ class Member:
 
         return wait_until(known, within, every=0.02)
 
-    def pids(self) -> list[int]:
-        """Every process of the cluster, Envoy included."""
-        running = [process.pid for process in self.processes.values() if process.running]
-        return [pid for top in running for pid in (*descendants(top), top)]
+    def freeze(self) -> None:
+        """Everything in the cluster stops in the middle of its work, Envoy included."""
+        self._frozen = freeze(process.pid for process in self.processes.values() if process.running)
 
-    def signal(self, number: int) -> None:
-        """Send a signal to everything in the cluster at once."""
-        send(self.pids(), number)
+    def thaw(self) -> None:
+        """What was frozen goes on."""
+        send([*self._frozen, *(process.pid for process in self.processes.values() if process.running)], signal.SIGCONT)
+        self._frozen = []
 
     def kill(self) -> None:
         """The whole cluster is gone from one moment to the next."""
-        self.signal(signal.SIGKILL)
+        self.freeze()
+        send(self._frozen, signal.SIGKILL)
+        self._frozen = []
         for process in self.processes.values():
             process.kill()
 
+    def envoy(self) -> int | None:
+        """The process id of the cluster's Envoy, whoever started it."""
+        return EnvoyProcess(binaries.envoy(), EnvoyFiles(self.folder)).running_pid()
+
     def restore(self) -> None:
         """Start what a test has killed, and let go on what it has frozen; without waiting."""
-        self.signal(signal.SIGCONT)
+        self.thaw()
         for name, process in self.processes.items():
             if not process.running:
                 process.stop()
@@ -236,20 +244,22 @@ class Member:
 
     def ask_to_stop(self) -> None:
         """Tell everything to end, without waiting: several clusters end side by side."""
-        self.signal(signal.SIGCONT)
+        self.thaw()
         for process in self.processes.values():
             process.ask_to_stop()
 
     def stop(self) -> None:
-        """Wait until everything has ended. A gateway that was not killed takes its Envoy with it."""
-        gateway = self.processes.get("gateway")
-        envoys = descendants(gateway.pid) if gateway is not None and gateway.running else []
-        for process in self.processes.values():
-            process.stop(within=30)
-        left = [pid for pid in envoys if Path(f"/proc/{pid}").exists()]
-        send(left, signal.SIGKILL)
+        """Wait until everything has ended. A gateway takes its Envoy with it, unless it was killed."""
+        statuses = {name: process.stop(within=30) for name, process in self.processes.items()}
+        left = self.envoy()
+        while (one := self.envoy()) is not None:
+            send([one], signal.SIGKILL)
+            wait_until(lambda: not Path(f"/proc/{one}/exe").exists())
         self.net.close()
-        assert not left, f"the gateway of {self.name} left its Envoy behind: {gateway and gateway.output()[-2000:]}"
+        # Killed by the test, or asked to end before it was told how to.
+        killed = statuses.get("gateway") in (None, -signal.SIGTERM)
+        words = f"the gateway of {self.name} left its Envoy behind"
+        assert killed or left is None, f"{words}: {self.processes['gateway'].output()[-2000:]}"
 
 
 class Federation(RunningController):

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from isthmus_cli.demo import guard
 from isthmus_core.errors import Unavailable
-from isthmus_kit.children import descendants, die_with_parent, end, send
+from isthmus_kit.children import descendants, die_with_parent, end, freeze, send
 
 SERVICE_PORT = 8080
 GREETER_PORT = 9000
@@ -164,9 +164,7 @@ class World:
 
     def signal_cluster(self, place: Place, number: int) -> None:
         """Send a signal to everything that runs in a cluster, the Envoy included, all at once."""
-        names = [name for name in self._children if name.startswith(f"{place.name}-")]
-        pids = [self._children[name].pid for name in names]
-        send([lower for pid in pids for lower in (*descendants(pid), pid)], number)
+        send(freeze(self._children[name].pid for name in self.names_of(place)), number)
 
     async def gone(self, *names: str) -> None:
         """Wait for processes that were killed."""

@@ -8,7 +8,7 @@ import random
 import select
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -58,11 +58,11 @@ class EnvoyProcess:
         await self._end_if_outdated(bootstrap)
         write_file(self._files.bootstrap, bootstrap.encode())
         attempt = 0
+        found = self.running_pid()
         while True:
-            pid = self.running_pid()
-            adopted = pid is not None
-            if pid is None:
-                pid = self._start()
+            adopted = found is not None
+            pid = found or self._start()
+            found = None
             log.info("envoy is running", extra={"pid": pid, "adopted": adopted})
             on_state(EnvoyState(True, pid, adopted))
             started = time.monotonic()
@@ -94,15 +94,35 @@ class EnvoyProcess:
         self._files.pid.unlink(missing_ok=True)
 
     def running_pid(self) -> int | None:
-        """The Envoy that runs with this folder's bootstrap; a foreign process under a reused number is not ours."""
+        """The Envoy that runs with this folder's bootstrap: the one of the pid file, else whichever there is.
+
+        An agent that was killed, or met a full disk, right after it had started Envoy has written no pid file.
+        """
         try:
             pid = int(self._files.pid.read_text())
-            arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
         except (OSError, ValueError):
-            return None
-        ours = os.fsencode(self._files.bootstrap) in arguments
-        return pid if ours and state != "Z" else None
+            pid = 0
+        if pid and self._runs_bootstrap(pid):
+            return pid
+        return min(filter(self._sees_bootstrap, filter(self._runs_bootstrap, _own_processes())), default=None)
+
+    def _runs_bootstrap(self, pid: int) -> bool:
+        """Whether this is an Envoy that was started for this folder; a foreign process under a reused number is not."""
+        try:
+            arguments = Path(f"/proc/{pid}/cmdline").read_bytes()
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return False
+        # As `_start` writes them: an editor or a pager that has the file open is not Envoy.
+        ours = b"\0-c\0" + os.fsencode(self._files.bootstrap) + b"\0--concurrency\0"
+        return ours in arguments and state not in "ZX"
+
+    def _sees_bootstrap(self, pid: int) -> bool:
+        """Whether the path means this very file to a process too: another container may use the same path."""
+        try:
+            return os.path.samefile(f"/proc/{pid}/root{self._files.bootstrap}", self._files.bootstrap)
+        except OSError:
+            return False
 
     async def _end_if_outdated(self, bootstrap: str) -> None:
         """An Envoy that was started with another bootstrap does not know its agent: start it anew."""
@@ -168,6 +188,14 @@ class EnvoyProcess:
                         return
         except (TimeoutError, Unavailable):
             return  # the deadline was the promise; who is still there loses the connection
+
+
+def _own_processes() -> Iterator[int]:
+    """The processes of this user (proc(5))."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # ended meanwhile
+            if entry.stat().st_uid == os.geteuid():
+                yield int(entry.name)
 
 
 def last_line(path: Path, start: int = 0) -> str:

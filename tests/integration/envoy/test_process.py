@@ -20,6 +20,7 @@ from isthmus_gateway.envoy.process import last_line
 from isthmus_gateway.resources import EnvoySettings, build_bootstrap
 from support.addresses import LoopbackNet
 from support.envoy_gateway import Pair, service_of
+from support.process import Process
 from support.waiting import eventually
 
 LOCAL = "local/echo.shop.svc.clusterset.local:8080"
@@ -74,6 +75,29 @@ async def test_envoy_outlives_its_agent_and_is_adopted_by_the_next(tmp_path: Pat
 
 
 @pytest.mark.anyio
+async def test_an_envoy_whose_agent_died_before_it_wrote_the_pid_file_is_adopted_and_ended(tmp_path: Path) -> None:
+    files = EnvoyFiles(tmp_path)
+    async with Agent(files) as first:
+        await eventually(lambda: first.states, 10)
+    files.pid.unlink()
+    second = Agent(files)
+    async with second:
+        await eventually(lambda: second.states, 10)
+    assert second.states == [EnvoyState(True, first.states[0].pid, adopted=True)]
+    await second.process.stop(drain=0.0)
+    assert second.process.running_pid() is None and not Path(f"/proc/{first.states[0].pid}/exe").exists()
+
+
+@pytest.mark.anyio
+async def test_the_envoy_of_another_folder_is_not_adopted(tmp_path: Path) -> None:
+    mine, theirs = EnvoyFiles(tmp_path / "mine"), EnvoyFiles(tmp_path / "theirs")
+    async with Agent(theirs) as other:
+        await eventually(lambda: other.states, 10)
+    assert EnvoyProcess(find_envoy(), mine).running_pid() is None
+    await other.process.stop(drain=0.0)
+
+
+@pytest.mark.anyio
 async def test_an_envoy_with_other_settings_is_started_again(tmp_path: Path) -> None:
     files = EnvoyFiles(tmp_path)
     async with Agent(files) as first:
@@ -120,6 +144,13 @@ def test_a_foreign_process_is_not_adopted(tmp_path: Path) -> None:
     files = EnvoyFiles(tmp_path)
     files.pid.write_text(str(os.getpid()))
     assert EnvoyProcess(find_envoy(), files).running_pid() is None
+    files.bootstrap.touch()
+    with Process(
+        [sys.executable, "-c", "import time; time.sleep(60)", "-c", files.bootstrap], tmp_path / "log"
+    ) as other:
+        assert EnvoyProcess(find_envoy(), files).running_pid() is None
+        files.pid.write_text(str(other.pid))
+        assert EnvoyProcess(find_envoy(), files).running_pid() is None
 
 
 @pytest.mark.anyio
