@@ -29,12 +29,17 @@ class Foresight:
         self._feeds = feeds
         self._ahead: dict[str, _Ahead] = {}
 
+    def concerns(self, key: RecordKey) -> bool:
+        """Whether this is told now, so that a change of it may be told ahead."""
+        name = _name(key)
+        return bool(name) and self._registry.capacity_body(name) is not None
+
     def expect(self, wishes: Sequence[Wish]) -> bool:
         """These are on their way to etcd: tell those that may be told; whether these are all."""
         news: list[Published] = []
         for wish in wishes:
             name = _name(wish.key)
-            if name and wish.body is not None and self._registry.capacity_body(name) is not None:
+            if wish.body is not None and self.concerns(wish.key):
                 self._ahead[name] = _Ahead(wish.body)
                 news.append(Published(CAPACITY, name, wish.body))
         self._feeds.tell(news)

@@ -12,6 +12,9 @@ from isthmus_sync.wire import Request
 RESPONSE_LIMIT = 16 * 1024 * 1024
 """Resource bytes in one response; a larger answer goes in parts. Receivers take 64 MiB."""
 
+PATIENCE = 0.1
+"""Seconds that changes wait for the answer to others before they are told ahead of their turn."""
+
 
 class PublisherStream:
     """One stream to one subscriber. Give it every request, then send what `next` returns; repeat after every change."""
@@ -43,8 +46,8 @@ class PublisherStream:
         stream.subscribe(request, self._round)
         return outcome
 
-    def next(self) -> list[bytes]:
-        """The responses to send now, in this order, serialised; at most one for each type."""
+    def next(self, now: float = 0.0) -> list[bytes]:
+        """The responses to send now, in this order, serialised; at most one for each type. `now` is in seconds."""
         self._round += 1
         for stream in self._types.values():
             stream.absorb(self._round)
@@ -52,10 +55,21 @@ class PublisherStream:
         return [
             payload
             for type_url in self._sequence
-            if self._types[type_url].pending and (payload := self._take(type_url)) is not None
+            if self._types[type_url].pending and (payload := self._say(type_url, now)) is not None
         ]
 
-    def _take(self, type_url: str) -> bytes | None:
+    def ahead_at(self, now: float) -> float | None:
+        """When `next` has more to say although nothing changes and nobody answers; None for never."""
+        at = min((stream.held_back_since + PATIENCE for stream in self._types.values()), default=NEVER)
+        return at if now < at < NEVER else None
+
+    def _say(self, type_url: str, now: float) -> bytes | None:
+        stream = self._types[type_url]
+        if now >= stream.held_back_since + PATIENCE:
+            return stream.foretell()
+        return self._take(type_url, now)
+
+    def _take(self, type_url: str, now: float) -> bytes | None:
         stream = self._types[type_url]
         earlier = (self._types[other].unsent_since for other in self._earlier[type_url])
         referrers = (self._types[other].unsettled_since for other in self._referrers[type_url])
@@ -65,6 +79,7 @@ class PublisherStream:
             additions_before=min(earlier, default=NEVER),
             removals_before=min(referrers, default=NEVER) if complete else 0,
             current=self._round,
+            now=now,
         )
         if payload is None:
             return None

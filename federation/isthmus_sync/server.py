@@ -10,7 +10,8 @@ import msgspec
 
 from isthmus_core.errors import InvalidInput, Refused, Unavailable
 from isthmus_sync.streams import Publishing, publish_on
-from isthmus_sync.subscribing import ACCEPTED, Subscribing, Wire, subscribe_on
+from isthmus_sync.subscribing import ACCEPTED, Subscribing, Wire
+from isthmus_sync.turns import subscribe_in_turn
 
 IMPORTS_METHOD = "/isthmus.v1.Imports/Delta"
 EXPORTS_METHOD = "/isthmus.v1.Exports/Delta"
@@ -48,7 +49,7 @@ def subscriber_handler(
     open_intake: Callable[[P], AbstractAsyncContextManager[Subscribing]],
 ) -> grpc.GenericRpcHandler:
     """Serve `method` to peers that publish inside a stream that they open themselves (Exports)."""
-    return _handler(method, identify, open_intake, subscribe_on)
+    return _handler(method, identify, open_intake, subscribe_in_turn)
 
 
 def _handler(

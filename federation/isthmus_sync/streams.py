@@ -58,7 +58,11 @@ async def _write_responses(
 ) -> None:
     pace, seen, now = Pace(), publication.changes, asyncio.get_running_loop().time
     while True:
-        await wake.wait()
+        try:
+            async with asyncio.timeout_at(stream.ahead_at(now())):
+                await wake.wait()
+        except TimeoutError:
+            pass
         delay = pace.delay(now())
         if delay > 0:
             try:
@@ -70,7 +74,7 @@ async def _write_responses(
         urgent.clear()
         pace.gathered(publication.changes - seen)
         seen = publication.changes
-        responses = stream.next()
+        responses = stream.next(now())
         for payload in responses:
             await wire.write(payload)
         if responses:

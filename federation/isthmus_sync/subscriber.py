@@ -3,12 +3,13 @@
 from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
+from envoy.config.core.v3.base_pb2 import Node
 from google.rpc import code_pb2, status_pb2
 
 from isthmus_core.errors import InvalidInput
 from isthmus_sync.proto import isthmus_pb2 as pb
 from isthmus_sync.typestream import WILDCARD
-from isthmus_sync.wire import MORE, Request, Response
+from isthmus_sync.wire import AHEAD, MORE, TELL_AHEAD, Request, Response
 
 _REASON_LIMIT = 1024
 
@@ -29,18 +30,25 @@ class Update(msgspec.Struct, frozen=True):
     malformed: Mapping[str, str]  # name -> reason; resources that cannot even be handed on
     nonce: str
     last: bool
+    ahead: bool = False
+    """Told ahead of its turn: it comes again, and is not answered now."""
 
 
 class SubscriberStream:
     """What is known of a publisher, across all streams to it: a new stream only brings what differs.
 
     `subscriptions`: type -> names, or {"*"} for all. `known`: type -> {name: version} from an earlier life (a snapshot,
-    a registry); the version "" says that the name is known and its version is not.
+    a registry); the version "" says that the name is known and its version is not. `ahead`: types of which a publisher
+    may tell what has changed while its last response is not answered.
     """
 
     def __init__(
-        self, subscriptions: Mapping[str, Collection[str]], known: Mapping[str, Mapping[str, str]] | None = None
+        self,
+        subscriptions: Mapping[str, Collection[str]],
+        known: Mapping[str, Mapping[str, str]] | None = None,
+        ahead: Collection[str] = (),
     ) -> None:
+        self._ahead = frozenset(ahead)
         self._names = {type_url: set(names) for type_url, names in subscriptions.items()}
         given = known or {}
         self._known = {type_url: dict(given.get(type_url, {})) for type_url in subscriptions}
@@ -56,6 +64,7 @@ class SubscriberStream:
                 type_url=type_url,
                 resource_names_subscribe=sorted(names),
                 initial_resource_versions={n: v for n, v in self._known[type_url].items() if self._wanted(type_url, n)},
+                node=Node(client_features=[TELL_AHEAD]) if type_url in self._ahead else None,
             )
             for type_url, names in self._names.items()
             if names
@@ -66,7 +75,8 @@ class SubscriberStream:
         type_url = response.type_url
         if type_url not in self._names:
             raise InvalidInput(f"the peer sent resources of type {type_url!r}, which nobody asked for")
-        if not response.nonce:
+        ahead = type_url in self._ahead and response.system_version_info == AHEAD
+        if not response.nonce and not ahead:
             raise InvalidInput("the peer sent a discovery response without a nonce")
         changed: dict[str, Changed] = {}
         malformed: dict[str, str] = {}
@@ -81,7 +91,9 @@ class SubscriberStream:
                 malformed[name] = f"its type is {resource.resource.type_url!r}"
             else:
                 changed[name] = Changed(resource.version, resource.resource.value)
-        return Update(type_url, changed, removed, malformed, response.nonce, response.system_version_info != MORE)
+        return Update(
+            type_url, changed, removed, malformed, response.nonce, response.system_version_info != MORE, ahead
+        )
 
     def answer(self, update: Update, errors: Mapping[str, str] | None = None) -> Request:
         """The ACK of an update that was applied, or the NACK that names the resources in `errors` (name -> reason)."""

@@ -44,6 +44,8 @@ class Subscribing:
     apply: Apply
     on_connected: Callable[[], None] = nothing
     on_disconnected: Callable[[str], None] = ignore
+    foretell: Callable[[Update], None] | None = None
+    """In a server: hears of updates that wait while an earlier one is applied; `apply` gets them in their turn."""
 
 
 async def subscribe_on(wire: Wire, subscribing: Subscribing) -> None:
@@ -55,7 +57,11 @@ async def subscribe_on(wire: Wire, subscribing: Subscribing) -> None:
     for request in stream.connect():
         await wire.write(request.SerializeToString())
     while (payload := await wire.read()) is not None:
-        update = stream.receive(read_response(payload))
-        refused = await subscribing.apply(update)
-        await asyncio.sleep(0)  # what the update caused goes before the word that it was taken
-        await wire.write(stream.answer(update, refused).SerializeToString())
+        await take(wire, subscribing, stream.receive(read_response(payload)))
+
+
+async def take(wire: Wire, subscribing: Subscribing, update: Update) -> None:
+    """Apply one update, and answer it."""
+    refused = await subscribing.apply(update)
+    await asyncio.sleep(0)  # what the update caused goes before the word that it was taken
+    await wire.write(subscribing.stream.answer(update, refused).SerializeToString())

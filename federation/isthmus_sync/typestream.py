@@ -3,35 +3,15 @@
 from collections import deque
 from collections.abc import Iterable, Mapping
 
-import msgspec
-from google.protobuf.message import DecodeError
-
 from isthmus_core.errors import InvalidInput
 from isthmus_sync.cache import Resource, ResourceCache
+from isthmus_sync.flight import InFlight, Suspects, reasons_of
 from isthmus_sync.outcomes import Acked, Nacked, Rejection
-from isthmus_sync.proto import isthmus_pb2 as pb
-from isthmus_sync.wire import MORE, Request, join_response
+from isthmus_sync.wire import AHEAD, MORE, TELL_AHEAD, Request, join_response
 
 WILDCARD = "*"
 NEVER = float("inf")
 _ANONYMOUS = ""  # the version of a resource that the peer was told about and does not hold
-
-
-class InFlight(msgspec.Struct, frozen=True):
-    """A response that is not answered yet."""
-
-    nonce: str
-    sent: Mapping[str, str]  # name -> version
-    before: Mapping[str, str]  # name -> version that the peer held before, _ANONYMOUS for none
-    removed: tuple[str, ...]
-    since: int  # the round of its oldest change
-
-
-class Suspects(msgspec.Struct, frozen=True):
-    """Resources that were refused together without a word which of them is bad."""
-
-    versions: Mapping[str, str]
-    since: int
 
 
 class TypeStream:
@@ -54,6 +34,8 @@ class TypeStream:
         self._suspects: deque[Suspects] = deque()
         self._greet = False  # a wildcard was asked for: answer it even when there is nothing
         self._in_flight: InFlight | None = None
+        self._tell_ahead = False
+        self._foretold: dict[str, str] = {}  # name -> version that was told ahead of its turn, which is still to come
 
     # -- what the peer says ---------------------------------------------------------------------------------------
 
@@ -66,6 +48,7 @@ class TypeStream:
         known: Mapping[str, str] = {}
         if not self._started:
             self._started = True
+            self._tell_ahead = TELL_AHEAD in request.node.client_features
             known = dict(request.initial_resource_versions)
             if not subscribe:
                 # The legacy wildcard: xds_protocol, "How the client specifies what resources to return".
@@ -110,7 +93,7 @@ class TypeStream:
         self._due.setdefault(name, current)
 
     def _forget(self, name: str) -> None:
-        for memory in (self._sent, self._rejected, self._due, self._gone):
+        for memory in (self._sent, self._rejected, self._due, self._gone, self._foretold):
             memory.pop(name, None)
         self._asked.discard(name)
 
@@ -128,7 +111,7 @@ class TypeStream:
             self._accept(flight.sent)
             return Acked(self._cache.type_url, flight.sent, flight.removed)
         message = request.error_detail.message
-        reasons = _reasons(request, flight)
+        reasons = reasons_of(request, flight)
         if not reasons and len(flight.sent) > 1 and self._isolate:
             return self._split(flight, message, current)
         by_name = bool(reasons)
@@ -206,6 +189,8 @@ class TypeStream:
 
     def _is_news(self, resource: Resource) -> bool:
         version = resource.version
+        if resource.name in self._foretold:
+            return True  # whatever it has become since: what was foretold is answered for in its turn
         return version != self._sent.get(resource.name) and version != self._rejected.get(resource.name)
 
     def repeat(self, name: str, current: int) -> None:
@@ -247,7 +232,9 @@ class TypeStream:
         """Whether there is anything to send, now or once the peer has answered."""
         return bool(self._due or self._gone or self._suspects or self._greet)
 
-    def take(self, nonce: str, additions_before: float, removals_before: float, current: int) -> bytes | None:
+    def take(
+        self, nonce: str, additions_before: float, removals_before: float, current: int, now: float
+    ) -> bytes | None:
         """The next response, of changes older than the given rounds, or None. At most one is in flight."""
         if self._in_flight is not None or not self._started or not self._cache.synced:
             return None
@@ -264,13 +251,45 @@ class TypeStream:
             before={resource.name: self._sent.get(resource.name, _ANONYMOUS) for resource in resources},
             removed=tuple(removed),
             since=since,
+            at=now,
         )
         self._sent.update(self._in_flight.sent)
         for name in removed:
             self._sent.pop(name, None)
             self._rejected.pop(name, None)
+        for name in (*self._in_flight.sent, *removed):
+            self._foretold.pop(name, None)
         label = str(self._cache.generation) if last else MORE
         return join_response(self._cache.type_url, nonce, label, (r.framed for r in resources), removed)
+
+    def foretell(self) -> bytes | None:
+        """What has become of resources that the peer was told of, while it has not answered; its turn is still to come.
+
+        A subscriber that wants it so may act on it, and neither keeps nor answers it.
+        """
+        if not self._tell_ahead or self._in_flight is None:
+            return None
+        news: dict[str, Resource] = {}
+        size = 0
+        for name in self._due:
+            resource = self._cache.get(name)
+            told = self._foretold.get(name) or self._sent.get(name)
+            if resource is None or not told or resource.version in (told, self._rejected.get(name)):
+                continue
+            size += len(resource.framed)
+            if news and size > self._limit:
+                break
+            news[name] = resource
+        if not news:
+            return None
+        self._foretold.update({name: resource.version for name, resource in news.items()})
+        return join_response(self._cache.type_url, "", AHEAD, (r.framed for r in news.values()), ())
+
+    @property
+    def held_back_since(self) -> float:
+        """Since when changes may wait for the answer to others, for a peer that takes them ahead of their turn."""
+        held_back = self._tell_ahead and self._in_flight is not None and self._due
+        return self._in_flight.at if held_back and self._in_flight is not None else NEVER
 
     def _next_suspects(self) -> tuple[list[Resource], list[str], int, bool] | None:
         while self._suspects:
@@ -322,20 +341,3 @@ class TypeStream:
     def in_flight(self) -> InFlight | None:
         """The response that the peer has not answered yet."""
         return self._in_flight
-
-
-def _reasons(request: Request, flight: InFlight) -> dict[str, str]:
-    """The refused resources of a NACK that names them: one ResourceError each in the details of its status."""
-    reasons: dict[str, str] = {}
-    for detail in request.error_detail.details:
-        error = pb.ResourceError()
-        # Another kind of detail unpacks to nothing, a broken one raises: both count as a NACK without names.
-        if detail.TypeName() != error.DESCRIPTOR.full_name:
-            continue
-        try:
-            error.ParseFromString(detail.value)
-        except DecodeError:
-            continue
-        if error.name in flight.sent or error.name in flight.removed:
-            reasons[error.name] = error.reason
-    return reasons

@@ -17,6 +17,12 @@ Response = discovery.DeltaDiscoveryResponse
 MORE = "more"
 """`system_version_info` of a response that is one part of an answer. The field is for debugging: Envoy ignores it."""
 
+AHEAD = "ahead"
+"""`system_version_info` of a response that is told ahead of its turn: without a nonce, and never answered."""
+
+TELL_AHEAD = "isthmus.tell-ahead"
+"""A client feature (`Node.client_features`) in the first request of a type: this subscriber takes such responses."""
+
 _LENGTH_DELIMITED = 2
 
 

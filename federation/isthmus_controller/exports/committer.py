@@ -112,8 +112,8 @@ class Committer:
         # What we wrote and have not yet read back: the view is a few milliseconds behind our own writes.
         self._ahead: dict[RecordKey, tuple[int, bytes | None]] = {}
 
-    async def commit(self, cluster: ClusterId, wishes: Sequence[Wish]) -> None:
-        """Return when every wish stands in etcd; waits as long as etcd is away.
+    async def commit(self, cluster: ClusterId, wishes: Sequence[Wish], since: Sequence[Wish] = ()) -> None:
+        """Return when every wish stands in etcd; waits as long as etcd is away. `since` was foretold after these.
 
         Cancelling takes back what is not on its way yet. Raises Refused when the cluster is no member any more.
         """
@@ -121,6 +121,7 @@ class Committer:
             return
         loop = asyncio.get_running_loop()
         told = self._told_ahead.expect([wish for wish in wishes if self._value(wish.key) != wish.body])
+        self._told_ahead.expect(since)
         ticket = _Ticket(cluster, wishes, loop.create_future(), loop.time(), told)
         self._waiting.append(ticket)
         self._wake.set()

@@ -38,10 +38,14 @@ class Exports:
             stream = SubscriberStream(
                 {GATEWAY: {WILDCARD}, EXPORT: {WILDCARD}, CAPACITY: {WILDCARD}},
                 standing_versions(self._view.registry, cluster),
+                ahead={CAPACITY},
             )
             log.info("a gateway publishes its exports", extra={"cluster": cluster})
             with self._metrics.stream("exports", cluster):
-                yield Subscribing(stream, intake.apply)
+                try:
+                    yield Subscribing(stream, intake.apply, foretell=intake.foretell)
+                finally:
+                    intake.close()
 
     def hold(self, owner: Owner, key: SessionKey) -> asyncio.Task[None]:
         """Keep the session of a gateway while the stream lives."""
@@ -50,9 +54,19 @@ class Exports:
             hold_session(self._client, self._view.keys, key, self._view.registry, self._session_ttl),
         )
 
-    async def commit(self, cluster: ClusterId, wishes: list[Wish]) -> None:
+    async def commit(self, cluster: ClusterId, wishes: list[Wish], since: list[Wish]) -> None:
         """Return when all wishes are in etcd."""
-        await self._committer.commit(cluster, wishes)
+        await self._committer.commit(cluster, wishes, since)
+
+    def foretell(self, wishes: list[Wish]) -> list[Wish]:
+        """Tell those that are told already anew, ahead of etcd; which these are."""
+        told = [wish for wish in wishes if self._view.foresight.concerns(wish.key)]
+        self._view.foresight.expect(told)
+        return told
+
+    def give_up(self, wishes: list[Wish]) -> None:
+        """Take back what was foretold and not written."""
+        self._view.foresight.give_up(wishes)
 
     def rejected(self, cluster: ClusterId, type_url: str, rejected: Mapping[str, str]) -> None:
         """Note what was refused; the gateway is told the reasons and shows them on its ServiceExports."""
@@ -72,6 +86,22 @@ class _Intake:
         self._owner = owner
         self._cluster = cluster
         self._sessions: dict[str, asyncio.Task[None]] = {}
+        self._foretold: dict[str, Wish] = {}  # capacities by name
+        self._waiting: set[str] = set()  # nonces of updates that were foretold
+
+    def foretell(self, update: Update) -> None:
+        """What waits for its turn: health is told now, for a write that waits for etcd must not hold it back."""
+        if update.type_url != CAPACITY:
+            return
+        checked = [validate(self._cluster, CAPACITY, name, changed.body) for name, changed in update.changed.items()]
+        told = self._exports.foretell([wish for wish in checked if isinstance(wish, Wish)])
+        self._foretold.update({str(wish.key.service): wish for wish in told if isinstance(wish.key, EndpointsKey)})
+        if not update.ahead:
+            self._waiting.add(update.nonce)
+
+    def close(self) -> None:
+        """The stream ends: what never had its turn is taken back."""
+        self._exports.give_up(list(self._foretold.values()))
 
     async def apply(self, update: Update) -> Mapping[str, str]:
         """Commit one response; what of it is refused, and why."""
@@ -89,10 +119,32 @@ class _Intake:
             gone = validate(self._cluster, update.type_url, name, None)
             wishes += [gone] if isinstance(gone, Wish) else []
         await self._follow_sessions(wishes)
-        await self._exports.commit(self._cluster, wishes)
+        await self._exports.commit(self._cluster, wishes, self._foretold_since(update))
         if rejected:
             self._exports.rejected(self._cluster, update.type_url, rejected)
         return rejected
+
+    def _foretold_since(self, update: Update) -> list[Wish]:
+        """What was foretold after this update came; all else that was foretold of its resources has its turn now."""
+        if update.type_url != CAPACITY:
+            return []
+        waited = update.nonce in self._waiting
+        self._waiting.discard(update.nonce)
+        since: list[Wish] = []
+        past: list[Wish] = []
+        for name in (*update.changed, *update.removed):
+            wish = self._foretold.get(name)
+            if wish is None:
+                continue
+            changed = update.changed.get(name)
+            if waited and changed is not None and changed.body != wish.body:
+                since.append(wish)
+                continue
+            del self._foretold[name]
+            if changed is None or changed.body != wish.body:
+                past.append(wish)
+        self._exports.give_up(past)
+        return since
 
     async def _follow_sessions(self, wishes: list[Wish]) -> None:
         """A gateway that introduces itself has a session; one that takes its leave ends it in the same transaction."""

@@ -14,7 +14,8 @@ from hypothesis.stateful import (
 )
 
 from isthmus_sync import WILDCARD, Acked, Nacked, Order, PublisherStream, ResourceCache, SubscriberStream
-from isthmus_sync.wire import Request, Response
+from isthmus_sync.publisher import PATIENCE
+from isthmus_sync.wire import AHEAD, Request, Response
 
 FIRST, SECOND = "type/first", "type/second"
 TYPES = st.sampled_from([FIRST, SECOND])
@@ -31,12 +32,15 @@ class Federation(RuleBasedStateMachine):
         second=st.sampled_from([{WILDCARD}, {"c"}]),
         limit=st.sampled_from([1, 40, 1 << 20]),
         synced=st.booleans(),
+        ahead=st.sampled_from([set(), {FIRST}, {FIRST, SECOND}]),
     )
-    def start(self, first: set[str], second: set[str], limit: int, synced: bool) -> None:
+    def start(self, first: set[str], second: set[str], limit: int, synced: bool, ahead: set[str]) -> None:
         self.caches = {FIRST: ResourceCache(FIRST), SECOND: ResourceCache(SECOND)}
         self.limit = limit
         self.subscriptions = {FIRST: first, SECOND: second}
-        self.subscriber = SubscriberStream(self.subscriptions)
+        self.ahead = ahead
+        self.subscriber = SubscriberStream(self.subscriptions, ahead=ahead)
+        self.now = 0.0
         self.held: dict[str, dict[str, bytes]] = {FIRST: {}, SECOND: {}}
         self.accepted: dict[str, dict[str, str]] = {FIRST: {}, SECOND: {}}
         if synced:
@@ -55,6 +59,9 @@ class Federation(RuleBasedStateMachine):
         }
         self.refused: dict[tuple[str, str], str] = {}
         self.asked: set[tuple[str, str]] = set()
+        # What was told ahead of its turn, and what the other side has heard of that.
+        self.foretold: dict[tuple[str, str], str] = {}
+        self.heard: dict[tuple[str, str], bytes] = {}
         # A name without a known version is asked for by the first request.
         for request in self.requests:
             self.asked |= {
@@ -86,6 +93,7 @@ class Federation(RuleBasedStateMachine):
         for other in list(self.held[type_url]):
             if not self.wanted(type_url, other):
                 del self.held[type_url][other]
+                self.heard.pop((type_url, other), None)
 
     @rule()
     def reconnect(self) -> None:
@@ -93,14 +101,19 @@ class Federation(RuleBasedStateMachine):
 
     @rule()
     def publisher_wakes(self) -> None:
-        for payload in self.publisher.next():
+        self.now += PATIENCE * 0.6  # what is not answered when it wakes up a second time comes late
+        for payload in self.publisher.next(self.now):
             response = Response.FromString(payload)
             type_url = response.type_url
             assert self.caches[type_url].synced, "an unsynced cache is never answered from"
+            if response.system_version_info == AHEAD:
+                self.publisher_foretells(response)
+                self.responses.append(payload)
+                continue
             self.unanswered[type_url] += 1
             for resource in response.resources:
                 key = (type_url, resource.name)
-                if key not in self.asked:
+                if key not in self.asked and self.foretold.pop(key, None) is None:
                     assert self.told.get(key) != resource.version, "sent twice unasked"
                     assert self.refused.get(key) != resource.version, "a refused version was sent again unasked"
                 self.asked.discard(key)
@@ -109,15 +122,30 @@ class Federation(RuleBasedStateMachine):
                 key = (type_url, name)
                 assert key in self.told or key in self.asked, "a removal of something never sent"
                 self.asked.discard(key)
+                self.foretold.pop(key, None)
                 self.told.pop(key, None)
                 self.refused.pop(key, None)  # what is created anew may be sent anew
             self.responses.append(payload)
+
+    def publisher_foretells(self, response: Response) -> None:
+        assert response.type_url in self.ahead and not response.nonce and not response.removed_resources
+        assert self.unanswered[response.type_url] == 1, "told ahead of nothing"
+        for resource in response.resources:
+            key = (response.type_url, resource.name)
+            assert self.told[key] and self.foretold.get(key, self.told[key]) != resource.version
+            assert self.refused.get(key) != resource.version
+            self.foretold[key] = resource.version
 
     @precondition(lambda self: self.responses)
     @rule()
     def subscriber_reads(self) -> None:
         update = self.subscriber.receive(Response.FromString(self.responses.popleft()))
         held = self.held[update.type_url]
+        if update.ahead:
+            self.heard |= {(update.type_url, name): changed.body for name, changed in update.changed.items()}
+            return
+        for name in (*update.changed, *update.removed):
+            self.heard.pop((update.type_url, name), None)
         errors = {name: "bad" for name, changed in update.changed.items() if changed.body.startswith(b"bad")}
         for name, changed in update.changed.items():
             if name not in errors:
@@ -179,6 +207,7 @@ class Federation(RuleBasedStateMachine):
             return
         self.sync()
         self.everything_arrives()
+        assert not self.heard, "what was foretold had its turn"
         for type_url, cache in self.caches.items():
             held = self.held[type_url]
             for name in set(held) - cache.names():
