@@ -108,6 +108,7 @@ def test_sick_own_endpoints_keep_their_tier_because_our_envoy_checks_them() -> N
         [capacity("home", str(HOME), 0, 2), capacity("b", "gcp/x/y", 1)],
     )
     assert names(decided) == [["home"], ["b"]]
+    assert decided.ports[0].tiers[0][0].weight == 2, "the sick count: who is passed over is Envoy's to say"
     assert "0 of 2 ready" in why(decided, "home")
 
 

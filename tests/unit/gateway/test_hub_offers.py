@@ -6,7 +6,7 @@ from isthmus_core.model import ServiceType
 from isthmus_gateway.resources.names import CLUSTER, ENDPOINT
 from isthmus_sync import CAPACITY, EXPORT
 from isthmus_sync.proto import isthmus_pb2 as pb
-from support.gateway_values import local
+from support.gateway_values import ECHO, local
 from unit.gateway.hub_world import EXPORTED, World, exported
 
 
@@ -71,3 +71,14 @@ def test_a_service_without_checks_is_published_at_once() -> None:
     world.describe(headless)
     assert world.ready() == (1, 1)
     assert [e.address for e in pb.Capacity.FromString(world.published(CAPACITY) or b"").endpoints] == ["10.0.0.1"]
+
+
+def test_other_clusters_are_told_of_a_change_before_our_own_envoy() -> None:
+    world = World()
+    world.describe(exported("10.0.0.1"))
+    cluster, assignment = "local/echo.shop.svc.clusterset.local:80", world.versions(ENDPOINT)
+    changed = world.hub.offer({ECHO: exported("10.0.0.1", "10.0.0.2")})
+    assert changed == {ECHO} and world.versions(ENDPOINT) == assignment
+    assert world.hub.offers.capacities[ECHO].total == 2
+    world.hub.serve(changed)
+    assert world.versions(ENDPOINT)[cluster] != assignment[cluster]
