@@ -43,6 +43,10 @@ class EtcdMember:
         self.port, self.peer_port = free_port(host), free_port(host)
         self._extra = tuple(extra)
         self.process: Process | None = None
+        self.shown: Pair | None = None
+        """What it shows to clients in place of the right certificate, from its next start on."""
+        self.trusted: Path | None = None
+        """Whose clients it takes in place of the right ones, from its next start on."""
 
     @property
     def address(self) -> str:
@@ -53,8 +57,13 @@ class EtcdMember:
         return f"https://{self.host}:{self.peer_port}"
 
     def start(self, ca: Path, server: Pair, peers: str) -> None:
-        tls = [f"--trusted-ca-file={ca}", f"--cert-file={server.certificate}", f"--key-file={server.key}"]
-        peer_tls = [part.replace("--", "--peer-", 1) for part in tls]
+        shown = self.shown or server
+        tls = [f"--trusted-ca-file={self.trusted or ca}", f"--cert-file={shown.certificate}", f"--key-file={shown.key}"]
+        peer_tls = [
+            f"--peer-trusted-ca-file={ca}",
+            f"--peer-cert-file={server.certificate}",
+            f"--peer-key-file={server.key}",
+        ]
         self.process = Process(
             [
                 binaries.etcd(),

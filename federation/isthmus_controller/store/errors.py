@@ -105,7 +105,8 @@ def translate(error: grpc.aio.AioRpcError, address: str, *, write: bool) -> Isth
 
 def _untrusted(details: str, address: str) -> tuple[str, str]:
     lower = details.lower()
-    if "certificate_verify_failed" in lower or "peer name" in lower:
+    # For a wrong name gRPC says "Hostname Verification Check failed", and in older releases "Peer name ... is not in".
+    if any(words in lower for words in ("certificate_verify_failed", "peer name", "hostname verification")):
         return (
             f"the certificate of etcd at {address} is not trusted",
             "Check the CA file for etcd, and that etcd's certificate carries the host name or address in use.",

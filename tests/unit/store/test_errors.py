@@ -37,6 +37,7 @@ def report(code: grpc.StatusCode, details: str) -> grpc.aio.AioRpcError:
         ),
         (Code.UNAVAILABLE, "failed to connect to all addresses; last error: handshake failed", Untrusted, "https"),
         (Code.UNAVAILABLE, "ipv4:a:1: Unwrap failed (TSI_DATA_CORRUPTED)", Untrusted, "client certificate"),
+        (Code.UNAVAILABLE, "Custom verification check failed: Hostname Verification Check failed", Untrusted, "name"),
         (Code.DEADLINE_EXCEEDED, "Deadline Exceeded", Unavailable, "in time"),
         (Code.UNAVAILABLE, "etcdserver: no leader", Unavailable, "no leader"),
     ],
