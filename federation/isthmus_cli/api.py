@@ -81,8 +81,8 @@ class AdminClient:
             head += "Content-Type: application/json\r\n"
         # The certificate names the controller's role, not its address, so that controllers can move.
         with (
-            socket.create_connection((host, port), self._timeout) as raw,
-            self._context.wrap_socket(raw, server_hostname=self._config.server_name) as connection,
+            socket.create_connection((_plain(host), port), self._timeout) as raw,  # type: ignore[arg-type]  # see there
+            self._context.wrap_socket(raw, server_hostname=_plain(self._config.server_name)) as connection,
         ):
             if method != "GET":
                 # A controller that waits for etcd says so itself, after its own time for that.
@@ -95,6 +95,11 @@ class AdminClient:
         if status < 300:
             return json.loads(text) if text else None
         raise _error(status, text)
+
+
+def _plain(host: str) -> str | bytes:
+    """A name in ASCII as bytes, which `getaddrinfo` takes too: for text it imports the tables of all other scripts."""
+    return host.encode() if host.isascii() else host
 
 
 def _parse(answer: bytes) -> tuple[int, bytes]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from isthmus_cli import settings
-from isthmus_cli.main import root
+from isthmus_cli.root import root
 
 _HEAD = """\
 # Reference

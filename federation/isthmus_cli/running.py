@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import Awaitable, Callable
 
+from isthmus_cli.garbage import collect_garbage
 from isthmus_core.errors import IsthmusError
 
 # gRPC writes lines of its own to standard error (a peer that went away, a handshake that failed); the same things are
@@ -17,6 +18,7 @@ def run_until_signal(start: Callable[[asyncio.Event], Awaitable[None]]) -> None:
 
     Raises the IsthmusError that ended it, also out of a group of errors, so that a person reads one sentence.
     """
+    collect_garbage()
     try:
         asyncio.run(_run(start))
     except asyncio.CancelledError:

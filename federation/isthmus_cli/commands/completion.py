@@ -26,7 +26,7 @@ def completion(shell: str | None) -> None:
         raise InvalidInput(
             f"there is no completion for {chosen or 'an unknown shell'}", f"Name one: {', '.join(SHELLS)}."
         )
-    from isthmus_cli.main import root
+    from isthmus_cli.root import root
 
     maker = get_completion_class(chosen)
     if maker is None:

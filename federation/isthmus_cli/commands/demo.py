@@ -11,6 +11,7 @@ from shlex import quote
 
 import click
 
+from isthmus_cli.garbage import collect_garbage
 from isthmus_cli.output import paint, show
 from isthmus_core.errors import InvalidInput
 
@@ -37,6 +38,7 @@ def demo(once: bool, output: str, data_dir: Path | None) -> None:
     try; Ctrl-C ends it. The exit status is 1 when a request was lost or an answer was wrong.
     """
     stay = not once and output == "table" and sys.stdout.isatty() and sys.stdin.isatty()
+    collect_garbage()
     sys.exit(asyncio.run(_demo(stay, output, _folder(data_dir))))
 
 

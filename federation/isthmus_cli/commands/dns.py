@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from isthmus_cli.api import parse_address
+from isthmus_cli.garbage import collect_garbage
 from isthmus_cli.home import cluster_folder, find_home, home_option
 from isthmus_cli.output import output_option, paint, show, table
 from isthmus_cli.running import run_until_signal
@@ -160,6 +161,8 @@ def check(name: str, server: str, zone: str, resolv_conf: Path, resolvers: tuple
 def top(web: str, missing: bool, watch: bool, interval: float, output: str) -> None:
     """Show the names that are asked for most, with their rate over the last ten seconds."""
     path = "missing" if missing else "top"
+    if watch:
+        collect_garbage()
     while True:
         read_at = time.monotonic()
         names = _read_top(web, path)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from isthmus_cli.api import AdminClient, admin_client, controller_option
+from isthmus_cli.garbage import collect_garbage
 from isthmus_cli.home import home_option
 from isthmus_cli.output import age, output_option, paint, show, table
 from isthmus_core.errors import Unavailable
@@ -44,6 +45,7 @@ def _read(client: AdminClient, **query: str) -> "Status":
 
 
 def _watch(client: AdminClient, output: str) -> None:
+    collect_garbage()
     revision = ""
     while True:
         try:

@@ -8,8 +8,8 @@ import pytest
 
 from isthmus_cli import output, settings
 from isthmus_cli.lazy import LazyGroup
-from isthmus_cli.main import root
 from isthmus_cli.reference import reference
+from isthmus_cli.root import root
 from support.command import isthmus
 
 REPOSITORY = Path(__file__).parents[3]
