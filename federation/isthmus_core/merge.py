@@ -84,14 +84,11 @@ def _merge_ports(ordered: Sequence[Export]) -> tuple[tuple[ServicePort, ...], li
                 messages.append(
                     f"port {_shown(rival)} of {owner[rival]} is used; {export.cluster} has {_shown(port)} instead"
                 )
-        missing = [p for p in union if p not in export.ports and _rival(export.ports, p) is None]
+    for export in ordered:
+        missing = [p for p in union if _rival(export.ports, p) is None]
         if missing:
             messages.append(f"{export.cluster} does not serve port {', '.join(_shown(p) for p in missing)}")
-    for export in ordered[:1]:
-        extra = [p for p in union if owner[p] != export.cluster and _rival(export.ports, p) is None]
-        if extra:
-            messages.append(f"{export.cluster} does not serve port {', '.join(_shown(p) for p in extra)}")
-    conflicts = [Conflict("PortConflict", "; ".join(dict.fromkeys(messages)))] if messages else []
+    conflicts = [Conflict("PortConflict", "; ".join(messages))] if messages else []
     return tuple(union), conflicts
 
 

@@ -49,6 +49,20 @@ def test_ports_are_a_union_and_traffic_goes_only_where_a_port_is_served() -> Non
     assert "a does not serve port metrics:9090/TCP" in merged.condition().message
 
 
+def test_everybody_who_does_not_serve_a_port_is_named() -> None:
+    merged = merge([export("a", 1, HTTP), export("b", 2, HTTP), export("c", 3, HTTP, METRICS)])
+    assert merged.condition().message == (
+        "a does not serve port metrics:9090/TCP; b does not serve port metrics:9090/TCP"
+    )
+
+
+def test_who_has_a_port_over_another_transport_only_gets_no_traffic_for_it() -> None:
+    udp = ServicePort("http", 80, Protocol.UDP)
+    merged = merge([export("a", 1, HTTP), export("b", 2, udp)])
+    assert merged.service.exporters == (Exporter(ClusterId("a"), ("http",)), Exporter(ClusterId("b"), ()))
+    assert merged.condition().message == "port http:80/TCP of a is used; b has http:80/UDP instead"
+
+
 def test_a_port_of_the_same_name_and_another_number_belongs_to_the_oldest() -> None:
     merged = merge([export("b", 2, ServicePort("http", 8080)), export("a", 1, HTTP)])
     assert merged.service.ports == (HTTP,)
