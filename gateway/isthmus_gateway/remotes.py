@@ -55,12 +55,8 @@ class Remotes:
         return self._probe_ms.get(cluster, FIRST_PROBE_MS)
 
     def doubtful(self) -> Mapping[ClusterId, tuple[tuple[str, int], ...]]:
-        """The gateways of the clusters that were probed and never reached, or that cannot be reached now."""
-        return {
-            cluster: tuple(verdicts)
-            for cluster, verdicts in self._verdicts.items()
-            if verdicts and (cluster not in self._reached or self.unreachable(cluster))
-        }
+        """The gateways of the clusters that were probed and do not answer."""
+        return {cluster: tuple(verdicts) for cluster, verdicts in self._verdicts.items() if self.unreachable(cluster)}
 
     def patience(self, round_trips_ms: Mapping[ClusterId, float]) -> list[ClusterId]:
         """Give the probes of doubtful clusters the time that the distance asks for; those whose time has grown.

@@ -3,7 +3,7 @@
 import pytest
 
 from isthmus_core.names import ClusterId
-from isthmus_gateway.remotes import FIRST_PROBE_MS, LONGEST_PROBE_MS, Remotes
+from isthmus_gateway.remotes import FIRST_PROBE_MS, LONGEST_PROBE_MS, LOOKS_BEFORE_MORE, Remotes
 
 EAST = ClusterId("east")
 ONE, TWO = ("192.0.2.1", 15443), ("192.0.2.2", 15443)
@@ -41,6 +41,8 @@ def test_a_gateway_behind_a_proxy_gets_more_time_after_a_while() -> None:
     remotes = looked_at(healthy=False)
     assert remotes.patience({EAST: 0.1}) == remotes.patience({EAST: 0.1}) == []
     assert remotes.patience({EAST: 0.1}) == [EAST]
+    assert remotes.patience({EAST: 0.1}) == remotes.patience({EAST: 0.1}) == []
+    assert remotes.patience({EAST: 0.1}) == [EAST] and remotes.probe_ms(EAST) == 4 * FIRST_PROBE_MS
     for _ in range(20):
         remotes.patience({EAST: 0.1})
     assert remotes.probe_ms(EAST) == LONGEST_PROBE_MS
@@ -61,3 +63,11 @@ def test_a_cluster_that_is_gone_is_forgotten() -> None:
     remotes.patience({EAST: 500.0})
     remotes.retain(EAST, None)
     assert remotes.doubtful() == {} and remotes.probe_ms(EAST) == FIRST_PROBE_MS
+
+
+def test_a_cluster_that_left_and_came_back_was_never_reached() -> None:
+    remotes = looked_at(healthy=True)
+    remotes.retain(EAST, None)
+    remotes.note(EAST, *ONE, False)
+    grown = [remotes.patience({EAST: 0.1}) for _ in range(LOOKS_BEFORE_MORE)]
+    assert grown[-1] == [EAST], "looking in vain counts again"
