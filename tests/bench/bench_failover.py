@@ -167,9 +167,10 @@ def rows() -> list[Row]:
         first = statistics.median(outcome.first_ms for outcome in outcomes)
         last = statistics.median(outcome.last_ms for outcome in outcomes)
         longest = statistics.median(outcome.longest_ms for outcome in outcomes)
+        limit = LIMIT_MS[fault]
         answer += [
             Row.at_most(f"{fault}: lost of {int(RATE * SECONDS) * RUNS}", sum(o.lost for o in outcomes), "", 0),
-            Row.at_most(f"{fault}: first answer from the next tier, p50 of {RUNS}", first, "ms", LIMIT_MS[fault]).beside(
+            Row.at_most(f"{fault}: first answer from the next tier, p50 of {RUNS}", first, "ms", limit).beside(
                 "last answer of the faulty one", round(last, 2)
             ),
             Row.noted(f"{fault}: longest answer of a run, p50 of {RUNS}", longest, "ms"),
