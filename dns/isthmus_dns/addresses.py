@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import msgspec
 
 from isthmus_core.errors import InvalidInput
+from isthmus_kit.listening import unusable_address
 
 _RECEIVE_BUFFER = 4 * 1024 * 1024
 # What the kernel may hold of one TCP connection's queries, and of answers that its client does not fetch. Left to
@@ -101,8 +102,5 @@ def _bound(address: Address, kind: socket.SocketKind, share: bool) -> socket.soc
         sock.setblocking(False)
     except OSError as error:
         sock.close()
-        # Imported here: a worker has no web server, and should not carry one.
-        from isthmus_kit.web import unusable_address
-
         raise unusable_address(str(address), error) from error
     return sock

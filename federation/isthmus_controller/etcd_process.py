@@ -7,7 +7,6 @@ import os
 import random
 import secrets
 import signal
-import socket
 import sys
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +21,7 @@ from isthmus_core.errors import InvalidInput, IsthmusError, Unavailable
 from isthmus_kit.backoff import Backoff
 from isthmus_kit.children import end
 from isthmus_kit.files import make_folder, unwritable
-from isthmus_kit.web import unusable_address
+from isthmus_kit.listening import usable_port
 
 log = logging.getLogger(__name__)
 
@@ -110,8 +109,8 @@ class EtcdProcess:
         make_folder(self._folder)
         make_folder(self._data)
         await self._wait_for_data()
-        self._port = _usable_port(self._host, self._port)
-        self._peer_port = _usable_port(self._host, 0)
+        self._port = usable_port(self._host, self._port)
+        self._peer_port = usable_port(self._host, 0)
         self._tls = make_local_tls(self._folder / "etcd-tls", self._host)
         await self._spawn()
 
@@ -297,18 +296,6 @@ def _locked(database: Path) -> bool:
     except OSError as error:
         raise unwritable(database, error) from error
     return False
-
-
-def _usable_port(host: str, port: int) -> int:
-    """`port`, or a free one for 0; raises InvalidInput when nobody can listen there."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise unusable_address(f"{host}:{port}", error) from error
-        return int(probe.getsockname()[1])
 
 
 async def _accepts(host: str, port: int) -> bool:

@@ -2,7 +2,6 @@
 
 import errno
 import random
-import socket
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from ssl import SSLContext
@@ -11,9 +10,9 @@ import grpc
 
 from isthmus_controller.settings import Listen
 from isthmus_core.errors import InvalidInput
+from isthmus_kit.listening import unusable_address, usable_port
 from isthmus_kit.pki import IdentitySource
 from isthmus_kit.tls import grpc_server_credentials, replace_identity
-from isthmus_kit.web import unusable_address
 from isthmus_sync import new_server
 
 _GRACE = 0.3
@@ -23,32 +22,16 @@ _GRACE = 0.3
 def settled(listen: Listen) -> Listen:
     """The same address with a port that is free now in place of 0; raises InvalidInput when it cannot be used."""
     if listen.port:
-        return Listen(listen.host, _probe(listen))
+        return Listen(listen.host, usable_port(listen.host, listen.port))
     for _ in range(100):
         # Below the range that the system gives to outgoing connections (ip(7), ip_local_port_range): a port from
         # there could be somebody's again before we listen on it.
         try:
-            return Listen(listen.host, _probe(Listen(listen.host, random.randrange(20_000, 32_000))))
+            return Listen(listen.host, usable_port(listen.host, random.randrange(20_000, 32_000)))
         except InvalidInput as error:
             if "in use" not in error.sentence:
                 raise
-    return Listen(listen.host, _probe(listen))
-
-
-def _probe(listen: Listen) -> int:
-    """The port that was bound for a moment; raises InvalidInput."""
-    family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
-    with socket.socket(family) as probe:
-        # As the servers themselves do: connections that are just ending must not keep the port from us.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((listen.host, listen.port))
-        except socket.gaierror as error:
-            raise unusable_address(str(listen), OSError(errno.EADDRNOTAVAIL, "unknown host")) from error
-        except OSError as error:
-            raise unusable_address(str(listen), error) from error
-        port: int = probe.getsockname()[1]
-        return port
+    return Listen(listen.host, usable_port(listen.host, listen.port))
 
 
 @asynccontextmanager

@@ -1,6 +1,5 @@
 """Make and serve the small web application that every process has: /healthz, /readyz, /metrics."""
 
-import errno
 import logging
 import os
 import socket
@@ -16,6 +15,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from isthmus_core.errors import InvalidInput, Refused, Unavailable
+from isthmus_kit.listening import unusable_address
 from isthmus_kit.readiness import Readiness
 
 log = logging.getLogger(__name__)
@@ -119,17 +119,3 @@ def _private_socket(path: Path) -> socket.socket:
     finally:
         os.umask(mask)
     return bound
-
-
-def unusable_address(address: str, error: OSError) -> InvalidInput:
-    """Why nothing can listen on `address`, and what to do about it."""
-    mends = {
-        errno.EADDRINUSE: "Another process listens there: end it, or choose another port.",
-        errno.EACCES: "Ports below 1024 need privileges: choose a higher port, or allow this one.",
-        errno.EADDRNOTAVAIL: "The address is not of this machine: use one that is, such as 127.0.0.1.",
-        errno.ENAMETOOLONG: "The path of a unix socket is at most 107 bytes: use a shorter data directory.",
-    }
-    too_long = "too long" in str(error)
-    mend = mends.get(errno.ENAMETOOLONG if too_long else error.errno or 0, "Choose another address.")
-    reason = os.strerror(error.errno) if error.errno else str(error)
-    return InvalidInput(f"cannot listen on {address}: {reason}", mend)

@@ -29,8 +29,9 @@ from isthmus_gateway.resources.names import INGRESS
 from isthmus_gateway.settings import GatewaySettings
 from isthmus_gateway.snapshot import Snapshot, SnapshotWriter, load
 from isthmus_gateway.sources.files import FileSource
-from isthmus_gateway.startup import check_listen, own_folder
+from isthmus_gateway.startup import own_folder
 from isthmus_kit.latest import Latest
+from isthmus_kit.listening import usable_port
 from isthmus_kit.pki import IdentitySource
 from isthmus_kit.readiness import Readiness
 from isthmus_kit.tasks import Owner, own_tasks
@@ -119,7 +120,8 @@ class Agent:
         log.info("gateway starts", extra={"cluster": self.member.id, "gateway": self.gateway.id, "address": address})
         register_metrics(self)
         if self._process.running_pid() is None:
-            check_listen(self.settings.listen_address, self.settings.listen_port)
+            # Envoy would only say so in its own log.
+            usable_port(self.settings.listen_address, self.settings.listen_port)
         self._envoy_files.check()
         snapshot = self._load_snapshot()
         self.files.load(snapshot.files if snapshot else {})

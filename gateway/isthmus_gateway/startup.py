@@ -1,15 +1,13 @@
-"""Look whether a gateway can start at all, and say in one sentence why not."""
+"""Keep the data directory of a gateway for one process alone."""
 
 import fcntl
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from isthmus_core.errors import InvalidInput
 from isthmus_kit.files import make_folder, unwritable
-from isthmus_kit.web import unusable_address
 
 
 @contextmanager
@@ -31,14 +29,3 @@ def own_folder(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def check_listen(address: str, port: int) -> None:
-    """Raise InvalidInput when nobody could listen there now."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address, port))
-        except OSError as error:
-            raise unusable_address(f"{address}:{port}", error) from error

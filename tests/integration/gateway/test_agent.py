@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from isthmus_core.errors import InvalidInput
 from isthmus_gateway.agent import run_gateway
 from support.addresses import LoopbackNet, free_port
 from support.fake_controller import FakeController
@@ -116,7 +117,7 @@ async def test_a_port_that_is_in_use_is_one_clear_sentence(
     east = cluster("east", "aws/eu-west-1/a", tmp_path, controller, net, 50)
     server = await asyncio.start_server(lambda r, w: None, east.settings.listen_address, east.settings.listen_port)
     try:
-        with pytest.raises(Exception, match="Another process listens there"):
+        with pytest.raises(InvalidInput, match="Another process listens there"):
             await run_gateway(east.settings, asyncio.Event())
     finally:
         server.close()
@@ -128,5 +129,5 @@ async def test_a_second_gateway_in_the_same_folder_is_refused(
     east = cluster("east", "aws/eu-west-1/a", tmp_path, controller, net, 60)
     async with east.running():
         await eventually(lambda: (east.folder / "agent.sock").exists(), 10)
-        with pytest.raises(Exception, match="another gateway runs"):
+        with pytest.raises(InvalidInput, match="another gateway runs"):
             await run_gateway(east.settings, asyncio.Event())
