@@ -28,6 +28,7 @@ from isthmus_controller.settings import Addresses, ControllerSettings, EtcdSetti
 from isthmus_controller.store import ElectionKey, EtcdClient, Keys, Target, TlsFiles
 from isthmus_controller.trust import TrustAuthority
 from isthmus_controller.view import View
+from isthmus_core.errors import Refused
 from isthmus_core.names import ClusterId
 from isthmus_kit.files import make_folder
 from isthmus_kit.readiness import Readiness
@@ -131,7 +132,11 @@ class _Replica:
 
     def _grpc_handlers(self) -> Sequence[grpc.GenericRpcHandler]:
         def identify(caller: Caller) -> ClusterId:
-            return identify_gateway(caller, self._trust.domain)
+            try:
+                return identify_gateway(caller, self._trust.domain)
+            except Refused:
+                self._metrics.refused.labels("grpc").inc()
+                raise
 
         return (
             publisher_handler(IMPORTS_METHOD, identify, self._imports.open),
@@ -150,7 +155,8 @@ class _Replica:
             self._grpc_addresses,
         )
         app = make_app(self._readiness, self._prometheus)
-        add_routes(app, api.routes(), self._trust.domain, release())
+        refused = self._metrics.refused.labels("admin").inc
+        add_routes(app, api.routes(), self._trust.domain, release(), on_refused=refused)
         return app
 
     def _replicas(self) -> Sequence[Candidate]:

@@ -35,6 +35,11 @@ class ControllerMetrics(CommitStats):
             registry=registry,
         )
         self.rejected = Counter("isthmus_resources_rejected", "Resources refused", ["cluster"], registry=registry)
+        self.refused = Counter(
+            "isthmus_identities_refused", "Callers whose certificate was refused", ["listener"], registry=registry
+        )
+        for listener in ("grpc", "admin"):
+            self.refused.labels(listener)
         self.acked = Counter("isthmus_imports_acked", "Responses accepted by gateways", ["cluster"], registry=registry)
         self.nacked = Counter("isthmus_imports_nacked", "Resources refused by gateways", ["cluster"], registry=registry)
 

@@ -44,8 +44,13 @@ async def statuses(request: web.Request, handler: WebHandler) -> web.StreamRespo
         )
 
 
-def add_routes(app: web.Application, routes: Sequence[Route], domain: str, version: str) -> None:
-    """Add the routes, and the document that describes them, to an application of the web kit."""
+def add_routes(
+    app: web.Application, routes: Sequence[Route], domain: str, version: str, on_refused: Callable[[], None]
+) -> None:
+    """Add the routes, and the document that describes them, to an application of the web kit.
+
+    `on_refused` hears of every caller whose certificate is none of an admin of ours.
+    """
     app.middlewares.append(statuses)
     document = openapi(routes, version)
 
@@ -54,15 +59,19 @@ def add_routes(app: web.Application, routes: Sequence[Route], domain: str, versi
 
     app.router.add_get("/openapi.json", describe)
     for route in routes:
-        app.router.add_route(route.method, route.path, _handler(route, domain))
+        app.router.add_route(route.method, route.path, _handler(route, domain, on_refused))
 
 
-def _handler(route: Route, domain: str) -> WebHandler:
+def _handler(route: Route, domain: str, on_refused: Callable[[], None]) -> WebHandler:
     allowed = {q.name for q in route.query}
     required = {q.name for q in route.query if q.required}
 
     async def handler(request: web.Request) -> web.Response:
-        admin = "" if route.open else admin_of(request, domain)
+        try:
+            admin = "" if route.open else admin_of(request, domain)
+        except Refused:
+            on_refused()
+            raise
         for name in request.query:
             if name not in allowed:
                 raise InvalidInput(f"query parameter {name!r} is not known here", _nearest(name, sorted(allowed)))

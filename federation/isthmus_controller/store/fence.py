@@ -13,7 +13,7 @@ from isthmus_kit.latest import Latest
 
 log = logging.getLogger(__name__)
 
-LEASE_SECONDS = 10
+LEASE_SECONDS = 5
 PATIENCE = 2.0
 """Seconds until a first write is given up for lost: longer than etcd takes to elect another leader, as a rule."""
 
