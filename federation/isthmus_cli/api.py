@@ -61,6 +61,8 @@ class AdminClient:
         if query:
             path += "?" + "&".join(f"{quote(k)}={quote(v, safe='')}" for k, v in query.items() if v)
         failures: list[str] = []
+        if not self._config.controllers:
+            raise InvalidInput("no controller is named", "Write its address like 127.0.0.1:15014 or [::1]:15014.")
         for controller in self._config.controllers:
             try:
                 return Answer(self._once(controller, method, path, body), controller)
@@ -97,6 +99,10 @@ class AdminClient:
         raise _error(status, text)
 
 
+class _Strange(OSError):
+    """An answer that is none."""
+
+
 def _plain(host: str) -> str | bytes:
     """A name in ASCII as bytes, which `getaddrinfo` takes too: for text it imports the tables of all other scripts."""
     return host.encode() if host.isascii() else host
@@ -111,9 +117,9 @@ def _parse(answer: bytes) -> tuple[int, bytes]:
         int(line[15:]) for line in lines if line.lower().startswith(b"content-length:") and line[15:].strip().isdigit()
     ]
     if not blank or not words[0].startswith(b"HTTP/1.") or not words[1:2] or not words[1].isdigit():
-        raise OSError(0, "no HTTP answer")
+        raise _Strange("what listens there is no admin API")
     if lengths and len(body) != lengths[0]:
-        raise OSError(0, "the answer broke off")
+        raise _Strange("the answer broke off")
     return int(words[1]), body
 
 
@@ -123,7 +129,8 @@ def parse_address(text: str, default_port: int) -> tuple[str, int]:
     host, colon, port = bare.rpartition(":")
     if not colon or bare.endswith("]"):
         host, port = bare, str(default_port)
-    if not host or not port.isdigit() or not 1 <= int(port) <= 65535:
+    strange = any(letter.isspace() or letter in "/@?#,;" for letter in host)
+    if not host or strange or not port.isdecimal() or not port.isascii() or not 1 <= int(port[:6]) <= 65535:
         raise InvalidInput(f"{text!r} is not HOST:PORT", "Write it like 127.0.0.1:15014 or [::1]:15014.")
     return host.strip("[]"), int(port)
 

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from shlex import quote
 from typing import NamedTuple
 
 import click
@@ -32,6 +33,13 @@ class AdminConfig(NamedTuple):
 def find_home(home: Path | None) -> Path:
     """The given folder, or `~/.isthmus`."""
     return (home or Path(os.path.expanduser("~")) / ".isthmus").absolute()
+
+
+def home_flag(home: Path | None) -> str:
+    """What a command that is printed for a person needs to find the same folder; '' when it finds it by itself."""
+    if home is None or os.environ.get("ISTHMUS_HOME") == str(home):
+        return ""
+    return f" --home {quote(str(home))}"
 
 
 def controller_folder(home: Path) -> Path:

@@ -21,6 +21,8 @@ from isthmus_core.errors import InvalidInput
 
 LogLevel = typing.Literal["debug", "info", "warning", "error"]
 HostPort = Annotated[str, AfterValidator(values.host_port)]
+HostPorts = Annotated[str, AfterValidator(values.host_ports)]
+IpPort = Annotated[str, AfterValidator(values.ip_port)]
 Texts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(values.split)]
 """Several values: a flag that may be repeated, a variable with blanks between them, a list in the file."""
 
@@ -61,13 +63,31 @@ class _Section(TomlConfigSettingsSource):
         super().__init__(settings_cls, path)
 
     def _read_file(self, file_path: Any) -> dict[str, Any]:  # the library's own type for it is private
-        content = super()._read_file(file_path)
+        content = _toml(file_path)
         if unknown := sorted(content.keys() - {"controller", "gateway", "dns"}):
             raise InvalidInput(
                 f"{file_path} has an unknown table [{unknown[0]}]", "Known are [controller], [gateway] and [dns]."
             )
         section = content.get(self._section, {})
+        if not isinstance(section, dict):
+            raise InvalidInput(
+                f"{file_path}: {self._section} is not a table", f"Write [{self._section}] on a line of its own."
+            )
         return {str(k).replace("-", "_"): v for k, v in section.items()}
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    import tomllib
+
+    try:
+        # Some editors put a mark of the byte order first, which TOML does not know.
+        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {(error.strerror or '').lower()}", "Allow it to be read.") from None
+    except UnicodeDecodeError:
+        raise InvalidInput(f"{path} is not UTF-8 text", "Save it as UTF-8.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidInput(f"{path} is not valid TOML: {error}", "Mend it there: see docs/reference.md.") from None
 
 
 SomeOptions = TypeVar("SomeOptions", bound=Options)
@@ -82,11 +102,11 @@ class ControllerOptions(Options):
     data_dir: Path | None = Field(None, description="Folder written by 'isthmus init'. Default: <home>/controller.")
     listen: HostPort = Field("127.0.0.1:15010", description="HOST:PORT where gateways connect (gRPC, mutual TLS).")
     admin_listen: HostPort = Field("127.0.0.1:15014", description="HOST:PORT of the admin API (HTTPS).")
-    advertise: str | None = Field(
+    advertise: HostPorts | None = Field(
         None,
         description="HOST:PORT[,...] of the admin API as joining clusters reach it. Default: admin-listen.",
     )
-    advertise_grpc: str | None = Field(
+    advertise_grpc: HostPorts | None = Field(
         None,
         description="HOST:PORT[,...] where gateways reach the controllers. Default: listen.",
     )
@@ -119,21 +139,21 @@ class GatewayOptions(Options):
     services: Path | None = Field(
         None, description="Folder of Service and ServiceExport documents. Default: <data-dir>/services."
     )
-    id: str | None = Field(None, description="Name of this gateway within its cluster. Default: the host name.")
-    listen: HostPort = Field(
-        "0.0.0.0:15443", description="HOST:PORT where other clusters' gateways connect (mutual TLS)."
+    id: Annotated[str, AfterValidator(values.gateway_id)] | None = Field(
+        None, description="Name of this gateway within its cluster, a DNS label. Default: from the host name."
     )
-    advertise: HostPort | None = Field(
+    listen: IpPort = Field("0.0.0.0:15443", description="IP:PORT where other clusters' gateways connect (mutual TLS).")
+    advertise: IpPort | None = Field(
         None,
         description="IP:PORT under which other clusters reach it. Default: where it listens, or the address that leads "
         "to the controllers when it listens everywhere.",
     )
-    vip_range: str = Field(
+    vip_range: Annotated[str, AfterValidator(values.network)] = Field(
         "127.80.0.0/16", description="Addresses for imported services; they must be local to this machine."
     )
     envoy_concurrency: int = Field(1, ge=1, le=256, description="Worker threads of Envoy.")
     web_listen: HostPort = Field("127.0.0.1:15020", description="HOST:PORT of /healthz, /readyz and /metrics.")
-    controllers: str | None = Field(
+    controllers: HostPorts | None = Field(
         None, description="HOST:PORT[,...] of the controllers' gRPC instead of those learnt when joining."
     )
 

@@ -1,6 +1,8 @@
 """Check single values of settings, and say in one sentence what is wrong with one and how to mend it."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import TypeVar
 
@@ -8,6 +10,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from isthmus_core.errors import InvalidInput
+from isthmus_core.names import parse_cluster_id
 
 LONGEST_ID = 32
 
@@ -26,6 +29,57 @@ def host_port(text: str) -> str:
     if text.isdigit():
         raise _wrong(InvalidInput(f"{text!r} is not HOST:PORT", f"Write it like 127.0.0.1:{text}."))
     return _checked(text, lambda: parse_address(text, 1))
+
+
+def host_ports(text: str) -> str:
+    """HOST:PORT, several with commas; at least one."""
+    for part in text.split(","):
+        host_port(part.strip())
+    return text
+
+
+def ip_port(text: str) -> str:
+    """IP:PORT: where Envoy listens, and what other clusters' Envoys connect to."""
+    from isthmus_cli.api import parse_address
+
+    host, _ = parse_address(host_port(text), 1)
+    try:
+        ip_address(host)
+    except ValueError:
+        mend = "Write an address such as 192.0.2.7:15443 or [2001:db8::7]:15443."
+        raise _wrong(InvalidInput(f"{host!r} is no IP address", mend)) from None
+    return text
+
+
+def network(text: str) -> str:
+    """Addresses as a network and its length."""
+    try:
+        ip_network(text)
+    except ValueError:
+        try:
+            near = f", for example {ip_network(text, strict=False)}"
+        except ValueError:
+            near = " and its length, such as 127.80.0.0/16"
+        raise _wrong(InvalidInput(f"{text!r} is no network", f"Write a network{near}.")) from None
+    return text
+
+
+def gateway_id(text: str) -> str:
+    """A DNS label: the controllers take no other name."""
+    return _checked(text, lambda: _label(text))
+
+
+def _label(text: str) -> None:
+    try:
+        parse_cluster_id(text)
+    except InvalidInput as wrong:
+        raise InvalidInput(f"{text!r} is not a DNS label", wrong.mend) from None
+
+
+def gateway_name(host: str) -> str:
+    """The name of a gateway on a host of that name, which may be a domain name or otherwise no DNS label."""
+    short = re.sub(r"[^a-z0-9-]+", "-", host.partition(".")[0].lower())[:63].strip("-")
+    return short or "gateway"
 
 
 def dns_listen(text: str) -> str:

@@ -69,12 +69,12 @@ class ServiceRoute(msgspec.Struct, frozen=True):
 
 
 def rank(here: Locality, there: Locality) -> Rank:
-    """How near `there` is to `here`."""
-    if here.provider != there.provider:
+    """How near `there` is to `here`; people write `AWS` and `aws` and mean one place."""
+    if here.provider.lower() != there.provider.lower():
         return Rank.ANYWHERE
-    if here.region != there.region:
+    if here.region.lower() != there.region.lower():
         return Rank.SAME_PROVIDER
-    return Rank.SAME_ZONE if here.zone == there.zone else Rank.SAME_REGION
+    return Rank.SAME_ZONE if here.zone.lower() == there.zone.lower() else Rank.SAME_REGION
 
 
 def route(

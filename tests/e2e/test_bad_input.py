@@ -1,6 +1,7 @@
 """What people get wrong with a running federation: one sentence with the mend, and everything goes on."""
 
 import os
+import shlex
 import stat
 from pathlib import Path
 
@@ -74,6 +75,24 @@ def test_a_token_that_cannot_be_written_voids_no_other(two: Federation, tmp_path
     isthmus("cluster", "join", "--data-dir", str(tmp_path / "careful"), home=two.home, stdin=before.text())
     assert (tmp_path / "careful" / "cluster.json").exists()
     two.cli("cluster", "remove", "careful", "--yes")
+
+
+def test_what_register_and_join_print_can_be_pasted(two: Federation, tmp_path: Path) -> None:
+    token, folder = tmp_path / "a token", tmp_path / "a folder"
+    place = ("--locality", "a/b/c", "--ttl", "1", "--token-file", str(token))
+    done = isthmus("cluster", "register", "pasted", *place, home=two.home)
+    promise, command = done.stderr.strip().splitlines()
+    assert promise.endswith("within 1 minute:")
+    done = isthmus(*shlex.split(command)[1:], "--data-dir", str(folder), home=two.home)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.splitlines()[-1].partition("run ")[2]
+    assert said == f"'isthmus gateway --data-dir {shlex.quote(str(folder))}'."
+    two.cli("cluster", "remove", "pasted", "--yes")
+
+
+def test_a_port_that_is_no_admin_api_is_named(two: Federation) -> None:
+    said = refused(two, "status", "--controller", two.grpc)
+    assert said.startswith(f"no controller answers ({two.grpc}: what listens there is no admin API)")
 
 
 def test_a_controller_that_is_not_there_or_not_ours_is_named(two: Federation, tmp_path: Path) -> None:

@@ -4,13 +4,14 @@ import os
 import sys
 import time
 from pathlib import Path
+from shlex import quote
 
 import click
 
 from isthmus_cli.api import admin_client, controller_option
 from isthmus_cli.asking import require_answer
 from isthmus_cli.commands.status import STATES, cluster_row
-from isthmus_cli.home import find_home, home_option
+from isthmus_cli.home import find_home, home_flag, home_option
 from isthmus_cli.output import output_option, paint, show, table
 from isthmus_core.errors import InvalidInput
 from isthmus_core.names import Locality, parse_cluster_id
@@ -41,7 +42,7 @@ def cluster() -> None:
 def register(
     name: str, locality: str, network: str, ttl: int, token_file: Path | None, home: Path | None, controller: str | None
 ) -> None:
-    """Reserve NAME and print a one-time token with which that cluster can join.
+    """Print a one-time token with which cluster NAME can join.
 
     The token is the only line on standard output, so that it can be redirected into a file.
     """
@@ -57,12 +58,14 @@ def register(
         write_file(token_file, f"{token}\n".encode())
     else:
         click.echo(token)
-    where = f"--token-file {token_file}" if token_file else "--token-file FILE"
-    click.echo(f"Registered {name} ({locality}). The token works once, within {ttl} minutes:", err=True)
+    where = f"--token-file {quote(str(token_file))}" if token_file else "--token-file FILE"
+    minutes = "1 minute" if ttl == 1 else f"{ttl} minutes"
+    click.echo(f"Registered {name} ({locality}). The token works once, within {minutes}:", err=True)
     click.echo(f"  isthmus cluster join {where}", err=True)
 
 
 @cluster.command()
+@click.argument("words", nargs=-1, metavar="")
 @click.option(
     "--token-file", type=click.Path(path_type=Path, dir_okay=False), help="File with the token; - for standard input."
 )
@@ -72,12 +75,16 @@ def register(
     help="Where this cluster's keys go.  [default: <home>/clusters/<name>]",
 )
 @home_option
-def join(token_file: Path | None, data_dir: Path | None, home: Path | None) -> None:
-    """Join the federation with a token from 'isthmus cluster register'.
+def join(words: tuple[str, ...], token_file: Path | None, data_dir: Path | None, home: Path | None) -> None:
+    """Join the federation with a one-time token.
 
-    The token is read from --token-file, from ISTHMUS_TOKEN or from standard input, never from the command line,
-    where others could read it. The cluster's key is made here and never leaves.
+    The token comes from 'isthmus cluster register'. It is read from --token-file, from ISTHMUS_TOKEN or from
+    standard input, never from the command line, where others could read it. The cluster's key is made here and
+    never leaves.
     """
+    if words:
+        # Never repeated: it may be the token itself.
+        raise click.UsageError("the token does not stand in the command line. Give --token-file FILE or ISTHMUS_TOKEN.")
     from isthmus_gateway.join import join as join_federation
     from isthmus_gateway.join import read_token
 
@@ -88,7 +95,8 @@ def join(token_file: Path | None, data_dir: Path | None, home: Path | None) -> N
     click.echo(f"Cluster {joined.id} joined {joined.domain} as {joined.locality}")
     click.echo(f"  its key and certificates   {folder}")
     click.echo(f"  its service documents      {folder / 'services'}")
-    click.echo(f"Next: run 'isthmus gateway --cluster {joined.id}'.")
+    where = f" --data-dir {quote(str(data_dir))}" if data_dir else f" --cluster {joined.id}{home_flag(home)}"
+    click.echo(f"Next: run 'isthmus gateway{where}'.")
 
 
 def _token_text(token_file: Path | None) -> str:
@@ -96,7 +104,7 @@ def _token_text(token_file: Path | None) -> str:
         try:
             return token_file.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not text"
+            reason = (error.strerror or "").lower() if isinstance(error, OSError) else "it is not text"
             raise InvalidInput(
                 f"the token file {token_file} cannot be read: {reason}", "Give the file that 'register' wrote."
             ) from None
@@ -163,7 +171,10 @@ def show_cluster(name: str, output: str, home: Path | None, controller: str | No
 @home_option
 @controller_option
 def drain(name: str, home: Path | None, controller: str | None) -> None:
-    """Send no new traffic to NAME; its own clients still reach it as their last resort."""
+    """Send no new traffic to NAME.
+
+    Its own clients still reach it as their last resort.
+    """
     admin_client(home, controller).ask("POST", "clusters", name, "drain")
     click.echo(
         f"{name} is draining: other clusters send it no new traffic. Take it back with: isthmus cluster undrain {name}"
@@ -186,7 +197,7 @@ def undrain(name: str, home: Path | None, controller: str | None) -> None:
 @home_option
 @controller_option
 def remove(name: str, yes: bool, home: Path | None, controller: str | None) -> None:
-    """Take NAME out of the federation, with all that it exports."""
+    """Take NAME out, with all that it exports."""
     require_answer(yes)
     client = admin_client(home, controller)
     client.get("clusters", name)

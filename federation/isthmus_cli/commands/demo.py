@@ -13,7 +13,7 @@ import click
 
 from isthmus_cli.garbage import collect_garbage
 from isthmus_cli.output import paint, show
-from isthmus_core.errors import InvalidInput
+from isthmus_core.errors import InvalidInput, IsthmusError
 
 
 @click.command()
@@ -83,6 +83,8 @@ async def _demo(stay: bool, output: str, folder: Path) -> int:
         if stay:
             _invite(world)
             await asyncio.Event().wait()
+    except IsthmusError as error:
+        raise type(error)(error.sentence, error.mend or f"Look into {folder / 'logs'}.") from error
     except asyncio.CancelledError:
         say("Stopping everything.")
         if not story.report.seconds:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from isthmus_cli import values
 from isthmus_cli.api import parse_address
 from isthmus_cli.home import cluster_folder, find_home, home_option
 from isthmus_cli.running import run_until_signal
@@ -38,7 +39,7 @@ def gateway(home: Path | None, config: Path | None, **flags: Any) -> None:
     settings = GatewaySettings(
         data_dir=folder,
         services_dir=options.services or folder / "services",
-        gateway_id=options.id or socket.gethostname(),
+        gateway_id=options.id or values.gateway_name(socket.gethostname()),
         listen_address=host,
         listen_port=port,
         advertise_address=advertised[0],

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from isthmus_cli.home import AdminConfig, controller_folder, find_home, home_option, write_config
+from isthmus_cli.home import AdminConfig, controller_folder, find_home, home_flag, home_option, write_config
 from isthmus_core.errors import InvalidInput
 
 _ADDRESS = "127.0.0.1:15014"  # where a controller serves the admin API by default
@@ -51,7 +51,17 @@ def init(home: Path | None, domain: str, name: str | None, admin: str, controlle
     click.echo(f"  configuration      {config}")
     for note in made.notes():
         click.echo(note)
-    listen = "" if addresses == (_ADDRESS,) else f" --admin-listen {addresses[0]}"
-    click.echo(
-        f"Next: run 'isthmus controller{listen}', then 'isthmus cluster register NAME --locality provider/region/zone'."
-    )
+    flag = home_flag(home)
+    click.echo(f"Next: run 'isthmus controller{_listen(addresses)}{flag}',")
+    click.echo(f"then 'isthmus cluster register NAME --locality provider/region/zone{flag}'.")
+
+
+def _listen(addresses: tuple[str, ...]) -> str:
+    """The flags with which a controller serves where it is looked for: gateways must reach it there as well."""
+    from isthmus_cli.api import parse_address
+
+    if addresses == (_ADDRESS,):
+        return ""
+    host, port = parse_address(addresses[0], 15014)
+    shown = f"[{host}]" if ":" in host else host
+    return f" --listen {shown}:15010 --admin-listen {shown}:{port}"

@@ -54,7 +54,8 @@ def show_service(service: str, output: str, home: Path | None, controller: str |
         lines += [f"{'port':<12}{_port(port)} ({port.app_protocol})" for port in one.ports]
         lines += [f"{'conflict':<12}{paint(c.reason, 'yellow')}: {c.message}" for c in one.conflicts]
         head = ("CLUSTER", "STATE", "PORTS", "READY")
-        rows = [[e.cluster, e.state, ",".join(e.ports) or "-", _ready(e)] for e in one.exporters]
+        unnamed = ",".join(_port(port) for port in one.ports if not port.name)
+        rows = [[e.cluster, e.state, ",".join(p or unnamed for p in e.ports) or "-", _ready(e)] for e in one.exporters]
         why = [paint(f"{e.cluster}: {e.why}", "yellow") for e in one.exporters if e.why]
         return "\n".join([*lines, "", table(head, rows), *(["", *why] if why else [])])
 

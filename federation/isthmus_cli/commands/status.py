@@ -33,7 +33,7 @@ def status(watch: bool, output: str, home: Path | None, controller: str | None) 
         _watch(client, output)
         return
     now = _read(client)
-    show(now, output, lambda: _as_text(now))
+    show(now, output, lambda: as_text(now))
     if not _well(now):
         raise SystemExit(1)
 
@@ -59,7 +59,7 @@ def _watch(client: AdminClient, output: str) -> None:
         revision = str(now.revision)
         if output == "table":
             click.clear()
-        show(now, output, lambda now=now: _as_text(now))  # type: ignore[misc]  # bound early on purpose
+        show(now, output, lambda now=now: as_text(now))  # type: ignore[misc]  # bound early on purpose
 
 
 def _well(now: "Status") -> bool:
@@ -67,7 +67,8 @@ def _well(now: "Status") -> bool:
     return now.ready and not lost and all(member.healthy for member in now.etcd)
 
 
-def _as_text(now: "Status") -> str:
+def as_text(now: "Status") -> str:
+    """The federation for people."""
     ready = paint("ready", "green") if now.ready else paint("not ready", "red")
     lines = [f"Federation {now.federation} ({now.domain}), controller {now.version}: {ready}"]
     lines += [paint(f"  missing: {part}: {why}", "red") for part, why in now.missing.items()]
@@ -88,7 +89,10 @@ def _as_text(now: "Status") -> str:
         word = paint("healthy", "green") if member.healthy else paint(member.problem or "unhealthy", "red")
         size = _size(member.size_bytes) if member.healthy else "-"
         lines.append(f"etcd {member.address} {member.version}: {word}, {size}{', leader' if member.leader else ''}")
+    here = {replica.admin for replica in now.replicas if replica.self}
     for replica in now.replicas:
+        if replica.admin in here and not replica.self:
+            continue  # the one that ran there before: etcd keeps its session for some seconds after a crash
         lines.append(f"controller {replica.id} at {replica.admin}{' (this one)' if replica.self else ''}")
     return "\n".join(lines)
 

@@ -55,6 +55,10 @@ class Load:
         """How many answers each sample gave to requests due in a span."""
         return Counter(one.by for one in self.seen if since <= one.due < until and one.by)
 
+    def answers_in(self, since: float) -> Counter[str]:
+        """How many answers each sample gave since then, however late: a busy machine lets an open loop fall behind."""
+        return Counter(one.by for one in self.seen if one.answered >= since and one.by)
+
     def first_by_other(self, fault: float, victim: str) -> float | None:
         """Milliseconds from `fault` to the first answer, to a request due after it, that did not come from `victim`."""
         times = [one.answered for one in self.seen if one.due >= fault and one.by and not one.by.startswith(victim)]

@@ -12,6 +12,7 @@ from isthmus_cli.demo.documents import write_documents
 from isthmus_cli.demo.load import HttpLoad, Load, TcpLoad
 from isthmus_cli.demo.questions import Questions, ask
 from isthmus_cli.demo.world import DNS_PORT, GREETER_PORT, SERVICE_PORT, Place, World, wait_for
+from isthmus_core.errors import IsthmusError, Unavailable
 
 ECHO = "echo.shop.svc.clusterset.local"
 GREETER = "greeter.shop.svc.clusterset.local"
@@ -57,8 +58,12 @@ class Story:
         await self._join()
         await self._export()
         await self._first_call()
-        async with self._steady_load() as load:
-            await self._break(load)
+        try:
+            async with self._steady_load() as load:
+                await self._break(load)
+        except BaseExceptionGroup as group:
+            # The load's tasks make a group of whatever ended the story; a person reads one sentence.
+            raise next((one for one in group.exceptions if isinstance(one, IsthmusError)), group) from None
         world, report = self._world, self.report
         report.clusters, report.services = len(world.places), 2
 
@@ -67,11 +72,13 @@ class Story:
         self._say("A federation needs one trust root and one controller (with its own etcd here).")
         await world.cli("init", "--domain", "demo.example", "--controller", f"{world.controller}:15014")
         await world.start_controller()
+        await self._controller_answers()
 
+    async def _controller_answers(self) -> None:
         async def answers() -> bool:
-            world.check_alive()
-            with contextlib.suppress(Exception):
-                await world.cli("cluster", "list", "--output", "json")
+            self._world.check_alive()
+            with contextlib.suppress(Unavailable, TimeoutError):
+                await self._world.cli("cluster", "list", "--output", "json")
                 return True
             return False
 
@@ -206,6 +213,7 @@ class Story:
             world.signal("controller", signal.SIGKILL)
             await world.gone("controller")
         await world.start_controller()
+        await self._controller_answers()
         self._detail("the controller is back, with everything that it knew")
 
     @contextlib.asynccontextmanager
@@ -230,7 +238,8 @@ class Story:
         await work  # type: ignore[misc]
 
         def serves() -> bool:
-            return load.answered_by(time.monotonic() - 0.3)[place.name] > 0
+            self._world.check_alive()
+            return load.answers_in(time.monotonic() - 0.3)[place.name] > 0
 
         await wait_for(f"traffic back at {place.name}", serves, 30)
         self._detail(f"{what}: it serves again after {time.monotonic() - start:.1f} s")

@@ -48,6 +48,14 @@ def empty(tmp_path: Path) -> Iterator[Path]:
         (["controller", "--log-level", "loud"], "--log-level: 'loud' is not known. Use one of 'debug', 'info'"),
         (["gateway", "--envoy-concurrency", "0"], "--envoy-concurrency: 0 is too small"),
         (["gateway", "--web-listen", "15020"], "--web-listen: '15020' is not HOST:PORT"),
+        (["gateway", "--listen", "here:15443"], "--listen: 'here' is no IP address. Write an address such as"),
+        (["gateway", "--advertise", "gw.example:1"], "--advertise: 'gw.example' is no IP address"),
+        (["gateway", "--controllers", "one two"], "--controllers: 'one two' is not HOST:PORT"),
+        (["gateway", "--controllers", "a:1,b:0"], "--controllers: 'b:0' is not HOST:PORT"),
+        (["gateway", "--id", "ip-10.ec2.internal"], "--id: 'ip-10.ec2.internal' is not a DNS label. Use 1 to 63"),
+        (["gateway", "--vip-range", "some"], "--vip-range: 'some' is no network. Write a network and its length"),
+        (["gateway", "--vip-range", "10.9.0.1/24"], "is no network. Write a network, for example 10.9.0.0/24."),
+        (["controller", "--advertise-grpc", "a:b"], "--advertise-grpc: 'a:b' is not HOST:PORT"),
         (
             ["cluster", "remove", "west"],
             "'isthmus cluster remove' asks before it does this, so it needs a terminal or --yes",
@@ -103,7 +111,8 @@ def test_a_wrong_call_is_a_usage_error(words: list[str], said: str, empty: Path)
         (["explain", "echo", "--from", "west"], "service 'echo' has no namespace"),
         (["status"], "no controller answers"),
         (["status", "--controller", "127.0.0.1:notaport"], "is not HOST:PORT"),
-        (["cluster", "join", "--token-file", "nowhere"], "the token file nowhere cannot be read"),
+        (["status", "--controller", " , "], "no controller is named. Write its address like 127.0.0.1:15014"),
+        (["cluster", "join", "--token-file", "nowhere"], "the token file nowhere cannot be read: no such file"),
         (["cluster", "join"], "no token was given. Use --token-file FILE, ISTHMUS_TOKEN, or standard input."),
         (["gateway", "--cluster", "west"], "no cluster 'west' has joined"),
         (["dns"], "no cluster has joined"),
@@ -163,11 +172,15 @@ def test_a_malformed_token_is_refused_before_anything_is_asked(token: str, empty
         ("[gateway]\nlisten = 3\n", "listen"),
         ("[gateway]\nlsten = '1.2.3.4:5'\n", "Did you mean 'listen'?"),
         ("[gatway]\n", "unknown table [gatway]"),
-        ("[gateway", "cannot be read"),
+        ("[gateway", "is not valid TOML"),
+        ("gateway = 3\n", "gateway is not a table. Write [gateway] on a line of its own."),
+        ("[gateway]\ncluster = 'a'\ncluster = 'b'\n", "is not valid TOML: Cannot overwrite a value (at line 3"),
+        (b"[gateway]\ncluster = '\xff'\n", "is not UTF-8 text. Save it as UTF-8."),
+        (b"\xef\xbb\xbf[gateway]\r\ncluster = 'nobody'\r\n", "no cluster 'nobody' has joined"),
     ],
 )
-def test_mistakes_in_a_settings_file_are_named(text: str, said: str, empty: Path) -> None:
-    (empty / "settings.toml").write_text(text)
+def test_mistakes_in_a_settings_file_are_named(text: str | bytes, said: str, empty: Path) -> None:
+    (empty / "settings.toml").write_bytes(text if isinstance(text, bytes) else text.encode())
     done = isthmus("gateway", "--config", str(empty / "settings.toml"), home=empty)
     assert done.returncode == 1
     assert said in done.stderr

@@ -65,6 +65,7 @@ def why(decided: ServiceRoute, name: str) -> str:
     ("there", "expected"),
     [
         ("aws/eu-west-1/a", Rank.SAME_ZONE),
+        ("AWS/EU-West-1/A", Rank.SAME_ZONE),
         ("aws/eu-west-1/b", Rank.SAME_REGION),
         ("aws/us-east-1/a", Rank.SAME_PROVIDER),
         ("gcp/eu-west-1/a", Rank.ANYWHERE),
