@@ -1,4 +1,4 @@
-from isthmus_core.model import ClusterState
+from isthmus_core.model import ClusterState, ServiceType
 from isthmus_core.names import ClusterId, ServiceName
 from isthmus_gateway.fleet import FleetTable
 from isthmus_sync import CAPACITY, CLUSTER, IMPORT, Changed, Update
@@ -19,6 +19,20 @@ def test_a_capacity_touches_its_service_alone() -> None:
     touched = fleet.apply(told(capacity("east", 2, 3))[0])
     assert touched.services == {ECHO} and not touched.imports and not touched.clusters
     assert fleet.capacities[ECHO][ClusterId("east")].ready == 2
+
+
+def test_the_echo_of_our_own_capacity_touches_nothing_after_the_first() -> None:
+    fleet = FleetTable(ClusterId("east"))
+    assert fleet.apply(told(capacity("east", 2, 3))[0]).services == {ECHO}
+    assert not fleet.apply(told(capacity("east", 1, 3))[0]).services
+    assert fleet.capacities[ECHO][ClusterId("east")].ready == 1
+    assert fleet.apply(told(capacity("west", 1, 3))[0]).services == {ECHO}
+
+
+def test_addresses_are_looked_at_when_an_import_comes_goes_or_changes_its_type() -> None:
+    fleet = table()
+    assert not fleet.apply(told(imported("west"))[0]).imports
+    assert fleet.apply(told(imported("west", kind=ServiceType.HEADLESS))[0]).imports
 
 
 def test_a_drained_cluster_touches_every_service_behind_which_it_stands() -> None:

@@ -1,8 +1,12 @@
 """What the hub tells the federation of its own services: exports, and their capacity as the verdicts have it."""
 
 import msgspec
+import pytest
 
-from isthmus_core.model import ServiceType
+from isthmus_core.dns_mode import ANNOTATION
+from isthmus_core.model import CheckKind, ExportSpec, HealthCheck, ServiceType
+from isthmus_core.names import ClusterId
+from isthmus_gateway.offers import Offers
 from isthmus_gateway.resources.names import CLUSTER, ENDPOINT
 from isthmus_sync import CAPACITY, EXPORT
 from isthmus_sync.proto import isthmus_pb2 as pb
@@ -82,3 +86,14 @@ def test_other_clusters_are_told_of_a_change_before_our_own_envoy() -> None:
     assert world.hub.offers.capacities[ECHO].total == 2
     world.hub.serve(changed)
     assert world.versions(ENDPOINT)[cluster] != assignment[cluster]
+
+
+@pytest.mark.parametrize(("network", "told"), [("lan", ["10.0.0.1"]), ("", [])])
+def test_addresses_are_told_inside_a_network_only(network: str, told: list[str]) -> None:
+    offers = Offers(ClusterId("here"), clock=lambda: 100.0, wall=lambda: 100_000, network=network)
+    wish = ExportSpec(annotations={ANNOTATION: "endpoints"})
+    check = HealthCheck(CheckKind.NONE)
+    offers.describe(ECHO, msgspec.structs.replace(local("10.0.0.1", check=check), export=wish))
+    published = offers.publication[CAPACITY].get(str(ECHO))
+    assert published is not None
+    assert [endpoint.address for endpoint in pb.Capacity.FromString(published.body).endpoints] == told

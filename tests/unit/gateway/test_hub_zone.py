@@ -8,7 +8,7 @@ from isthmus_core.names import ServiceName
 from isthmus_gateway.resources.names import CLUSTER, LISTENER
 from isthmus_sync import CAPACITY, IMPORT, ZONE_HEADER, ZONE_SERVICE, Acked
 from isthmus_sync.proto import isthmus_pb2 as pb
-from support.gateway_values import ECHO, capacity, imported, local, removed
+from support.gateway_values import ECHO, capacity, cluster, imported, local, removed
 from unit.gateway.hub_world import World, serving
 
 
@@ -117,3 +117,10 @@ def test_a_service_answered_with_endpoints_follows_their_health_and_tells_no_oth
     assert answer() == ["10.0.0.2"]
     published = world.hub.offers.publication[CAPACITY].get(str(ECHO))
     assert published is not None and not pb.Capacity.FromString(published.body).endpoints
+
+
+def test_nothing_waits_for_envoy_before_the_federation_is_known() -> None:
+    world = World()
+    world.hub.zone.envoy_came()
+    world.tell(cluster("here"), cluster("east"), imported("east"), capacity("east", 2, 2))
+    assert str(ECHO) in world.hub.zone.publication[ZONE_SERVICE] and not world.hub.zone.holding

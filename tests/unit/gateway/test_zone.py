@@ -87,6 +87,7 @@ def test_endpoints_of_other_networks_and_of_drained_clusters_are_left_out() -> N
     assert found(msgspec.structs.replace(east, network="wan")) == ["west"]
     assert found(msgspec.structs.replace(east, state=ClusterState.DRAINING)) == ["west"]
     assert found(east, HERE) == [], "who is in no network reaches no endpoint of another cluster"
+    assert found(msgspec.structs.replace(east, network=""), HERE) == [], "to be in none is no network in common"
 
 
 def test_a_service_that_does_not_ask_for_it_lists_no_endpoints() -> None:
@@ -116,6 +117,14 @@ def test_a_headless_service_has_its_ready_endpoints_with_their_own_ports() -> No
         ("here", "web-0", "10.0.0.1", 8080),
         ("east", "", "10.1.0.1", 8080),
     ]
+
+
+def test_a_cluster_that_is_drained_still_answers_its_own_clients_with_its_headless_endpoints() -> None:
+    service = imported("here", kind=ServiceType.HEADLESS)
+    held = {ClusterId("here"): Capacity(ECHO, ClusterId("here"), (), (endpoint("10.0.0.1"),))}
+    drained = {ClusterId("here"): cluster("here", ClusterState.DRAINING)}
+    zone = build_zone_service(service, route(service, drained, held, HERE), held, drained, HERE, None)
+    assert [host.address for host in zone.hosts] == ["10.0.0.1"]
 
 
 def test_hosts_have_only_the_ports_that_their_cluster_serves() -> None:
