@@ -1,19 +1,22 @@
 """Authoritative DNS for clusterset.local and for zones of one's own: answers compiled before they are asked for."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
-from isthmus_dns.apex import NameServer, ZoneSpec
-
 if TYPE_CHECKING:
+    from isthmus_dns.apex import NameServer, ZoneSpec
     from isthmus_dns.server import run
 
 __all__ = ["NameServer", "ZoneSpec", "run"]
 
 
-def __getattr__(name: str) -> object:
-    # The server imports gRPC, which takes longer than most commands may.
-    if name == "run":
-        from isthmus_dns.server import run
+_HOMES = {"NameServer": "apex", "ZoneSpec": "apex", "run": "server"}
 
-        return run
-    raise AttributeError(name)
+
+def __getattr__(name: str) -> object:
+    """Import what is asked for when it is asked for: the server takes longer than most commands may (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found: object = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = found
+    return found

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from isthmus_core.errors import InvalidInput
 from isthmus_dns import intake
-from isthmus_dns.agent import follow_agent
 from isthmus_dns.frames import FramedWire, Standing
 from isthmus_dns.zone import Zone
 from isthmus_sync import (
@@ -64,6 +63,9 @@ class Relay:
         """Subscribe at the agent, and stay subscribed until cancelled."""
         stream = SubscriberStream({ZONE_HEADER: {WILDCARD}, ZONE_SERVICE: {WILDCARD}})
         hooks = Subscribing(stream, self._apply, self._on_connected, self._on_disconnected)
+        # Only now, when the workers have begun: gRPC takes its time to import.
+        from isthmus_dns.agent import follow_agent
+
         await follow_agent(self._path, hooks)
 
     async def serve(self, sock: socket.socket) -> None:

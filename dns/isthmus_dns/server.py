@@ -7,15 +7,13 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from importlib import import_module
 from pathlib import Path
-
-from prometheus_client.core import Metric
-from prometheus_client.registry import Collector
+from typing import TYPE_CHECKING
 
 from isthmus_core.errors import InvalidInput
 from isthmus_dns.addresses import Address, claim_addresses, parse_address
+from isthmus_dns.ahead import Ahead
 from isthmus_dns.apex import ZoneSpec
 from isthmus_dns.feed import check_feed_path
-from isthmus_dns.metrics import metrics
 from isthmus_dns.subnet import SubnetMap, parse_networks, parse_place
 from isthmus_dns.supervisor import Supervisor
 from isthmus_dns.tcp import TcpLimits
@@ -24,6 +22,9 @@ from isthmus_dns.worker import Worker, WorkerSpec
 from isthmus_dns.zone import Zone
 from isthmus_kit.readiness import Readiness
 from isthmus_kit.tasks import own_tasks
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ async def run(
     log_queries: int = 0,
     log_level: str = "info",
     started: Callable[[tuple[Address, ...], int], None] | None = None,
+    ahead: Ahead | None = None,
 ) -> None:
     """Answer DNS until cancelled.
 
@@ -58,7 +60,8 @@ async def run(
     the real port of `web`. `cookie_secret` (16 bytes) is shared by servers behind one address, and is random without;
     `rate_limit` is answers a second and prefix to addresses that are not private; `subnet_resolvers` may say for which
     clients they ask (RFC 7871), and `subnet_localities` (NETWORK=provider/region/zone) where those are; `dnstap` is a
-    receiver's unix socket; every `log_queries`-th query is logged. Raises InvalidInput for what cannot be used.
+    receiver's unix socket; every `log_queries`-th query is logged; `ahead` are workers that wait already. Raises
+    InvalidInput for what cannot be used.
     """
     _check(workers, ttl, listen, cookie_secret, subnet_resolvers)
     SubnetMap(map(parse_place, subnet_localities))
@@ -81,7 +84,7 @@ async def run(
         log_level=log_level,
     )
     try:
-        await _serve(spec, workers, web, started)
+        await _serve(spec, workers, web, started, ahead)
     except BaseExceptionGroup as group:
         told: BaseException | None = group.subgroup(InvalidInput)
         while isinstance(told, BaseExceptionGroup):
@@ -107,13 +110,17 @@ def _check(
 
 
 async def _serve(
-    spec: WorkerSpec, workers: int, web: str, started: Callable[[tuple[Address, ...], int], None] | None
+    spec: WorkerSpec,
+    workers: int,
+    web: str,
+    started: Callable[[tuple[Address, ...], int], None] | None,
+    ahead: Ahead | None,
 ) -> None:
     board = Board(workers)
     where = parse_address(web) if web else None
     async with own_tasks() as tasks:
         if workers:
-            supervisor = Supervisor(spec, workers, board.take)
+            supervisor = Supervisor(spec, workers, board.take, ahead)
             board.restarts = lambda: supervisor.restarts
             running = tasks.start("workers", supervisor.keep())
         else:
@@ -132,11 +139,11 @@ async def _state(where: Address | None, board: "Board") -> AsyncIterator[int]:
         return
     # Beside the workers that are starting: the HTTP library takes as long to import as they to start.
     web = await asyncio.to_thread(import_module, "isthmus_dns.web")
-    async with web.serving_state(where, board.readiness, board, board.reports.values) as port:
+    async with web.serving_state(where, board.readiness, board.collect, board.reports.values) as port:
         yield port
 
 
-class Board(Collector):
+class Board:
     """What the workers said last: readiness and metrics are read from it."""
 
     def __init__(self, workers: int) -> None:
@@ -156,6 +163,8 @@ class Board(Collector):
         self.readiness.warn(f"feed of {part}", "" if report.connected else "the gateway's agent is away")
         self.readiness.warn(f"freshness of {part}", "answers are marked as stale" if report.stale else "")
 
-    def collect(self) -> Iterable[Metric]:
+    def collect(self) -> Iterable["Metric"]:
         """The metrics of all workers."""
+        from isthmus_dns.metrics import metrics  # whoever asks for them has imported Prometheus
+
         return metrics(self.reports, self.restarts())

@@ -2,9 +2,7 @@
 
 import asyncio
 import logging
-import os
 import socket
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from isthmus_core.errors import InvalidInput
+from isthmus_dns.ahead import Ahead, start_worker
 from isthmus_dns.relay import Relay
 from isthmus_dns.traffic import Report
 from isthmus_dns.worker import WorkerSpec
@@ -25,16 +24,22 @@ _GRACE = 3.0
 _PAUSE = 1.0
 """Seconds by which the zone that is kept for workers to come may be older than that of the others."""
 _PATIENCE = 5.0
-_LONGEST_REPORT = 1 << 20
 _CANNOT_ANSWER = 2
 
 
 class Supervisor:
-    """A number of worker processes, and what each said last."""
+    """A number of worker processes, and what each said last; those that wait `ahead` are taken first."""
 
-    def __init__(self, spec: WorkerSpec, workers: int, on_report: Callable[[str, Report | None], None]) -> None:
+    def __init__(
+        self,
+        spec: WorkerSpec,
+        workers: int,
+        on_report: Callable[[str, Report | None], None],
+        ahead: Ahead | None = None,
+    ) -> None:
         self._spec = spec
         self._workers = workers
+        self._ahead = [] if ahead is None else ahead
         self._relay = Relay(Path(spec.feed), Zone(spec.zones, spec.ttl), time.monotonic, _PAUSE)
         self._answering = asyncio.Event()
         self._on_report = on_report
@@ -67,7 +72,7 @@ class Supervisor:
         again = False
         while True:
             began = asyncio.get_running_loop().time()
-            code = await (self._run_again(number, spec) if again else self._hear(number, spec, await self._start(None)))
+            code = await (self._run_again(number, spec) if again else self._run_first(number, spec))
             if code == _CANNOT_ANSWER:
                 raise InvalidInput("a DNS worker cannot listen on its addresses", "Its own line above says why.")
             self.restarts += 1
@@ -78,23 +83,15 @@ class Supervisor:
             spec = msgspec.structs.replace(spec, late=len(self.pids) > 0)
             again = True
 
-    async def _start(self, theirs: socket.socket | None) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "isthmus_dns.worker"),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            limit=_LONGEST_REPORT,
-            start_new_session=True,
-            pass_fds=() if theirs is None else (theirs.fileno(),),
-        )
+    async def _run_first(self, number: str, spec: WorkerSpec) -> int:
+        return await self._hear(number, spec, self._ahead.pop() if self._ahead else await start_worker())
 
     async def _run_again(self, number: str, spec: WorkerSpec) -> int:
         """Run a worker that is told the zone first: the agent may be away."""
         ours, theirs = socket.socketpair()
         with theirs:
             try:
-                worker = await self._start(theirs)
+                worker = await start_worker(theirs)
             except BaseException:
                 ours.close()
                 raise

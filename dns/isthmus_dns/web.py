@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
 from aiohttp.web import Request, StreamResponse
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from isthmus_dns.addresses import Address
@@ -17,14 +18,17 @@ from isthmus_kit.web import json_response, make_app, serving
 
 @asynccontextmanager
 async def serving_state(
-    where: Address, readiness: Readiness, numbers: Collector, reports: Callable[[], Iterable[Report]]
+    where: Address,
+    readiness: Readiness,
+    numbers: Callable[[], Iterable[Metric]],
+    reports: Callable[[], Iterable[Report]],
 ) -> AsyncIterator[int]:
     """Serve /healthz, /readyz, /metrics, /top and /missing as long as the block runs; gives the port.
 
     `reports` are what the workers said last. Raises InvalidInput when nothing can listen there.
     """
     registry = new_registry()
-    registry.register(numbers)
+    registry.register(Numbers(numbers))
     app = make_app(readiness, registry)
 
     async def top(_: Request) -> StreamResponse:
@@ -37,3 +41,14 @@ async def serving_state(
     app.router.add_get("/missing", missing)
     async with serving(app, where.host, where.port) as port:
         yield port
+
+
+class Numbers(Collector):
+    """Metrics as Prometheus wants them, from a function that tells them."""
+
+    def __init__(self, collect: Callable[[], Iterable[Metric]]) -> None:
+        self._collect = collect
+
+    def collect(self) -> Iterable[Metric]:
+        """What they are now."""
+        return self._collect()

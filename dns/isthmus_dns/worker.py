@@ -31,6 +31,7 @@ from isthmus_dns.udp import See, UdpListener
 from isthmus_dns.unusual import Features
 from isthmus_dns.zone import Zone
 from isthmus_kit.tasks import own_tasks
+from isthmus_kit.telemetry import setup_logging
 
 log = logging.getLogger(__name__)
 
@@ -214,11 +215,9 @@ async def _supervised(spec: WorkerSpec) -> None:
         loop.add_reader(sys.stdin.fileno(), stop)
 
 
-def main() -> int:
-    """`python -m isthmus_dns.worker`: the specification comes as one line of JSON on standard input."""
-    from isthmus_kit.telemetry import setup_logging
-
-    spec = msgspec.json.decode(sys.stdin.buffer.readline(), type=WorkerSpec)
+def serve(specification: bytes) -> int:
+    """Serve what a specification in JSON says, until the supervisor ends; the exit status of the process."""
+    spec = msgspec.json.decode(specification, type=WorkerSpec)
     setup_logging(spec.log_level)
     status = 0
     try:
@@ -229,7 +228,3 @@ def main() -> int:
     except* BrokenPipeError:
         pass  # the supervisor has ended, and so do we
     return status
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -3,10 +3,12 @@
 import logging
 import sys
 import time
-from typing import IO, Literal
+from typing import IO, TYPE_CHECKING, Literal
 
 import orjson
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
 
 LogFormat = Literal["auto", "json", "console"]
 
@@ -73,8 +75,11 @@ def setup_logging(level: str = "info", form: LogFormat = "auto", stream: IO[str]
     logging.getLogger("asyncio").setLevel(logging.WARNING)
 
 
-def new_registry() -> CollectorRegistry:
+def new_registry() -> "CollectorRegistry":
     """A metrics registry of one process, with memory, processor time, open files and garbage collection in it."""
+    # Who logs does not always have metrics: a worker of the DNS server starts without them.
+    from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+
     registry = CollectorRegistry(auto_describe=True)
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)

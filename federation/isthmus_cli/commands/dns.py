@@ -4,6 +4,7 @@ import asyncio
 import socket
 import sys
 import time
+from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from isthmus_cli.values import LONGEST_ID
 from isthmus_core.errors import InvalidInput, Unavailable
 
 if TYPE_CHECKING:
+    from isthmus_dns.ahead import Ahead
     from isthmus_dns.missing import Wanted
     from isthmus_dns.sketch import Hitter
 
@@ -42,6 +44,19 @@ def dns(ctx: click.Context, /, home: Path | None, config: Path | None, **flags: 
     if options.subnet_locality and not options.subnet_resolver:
         raise click.UsageError("--subnet-locality: nobody may say where clients are. Name it with --subnet-resolver.")
 
+    async def serve(stop: asyncio.Event) -> None:
+        from isthmus_dns.ahead import started_ahead
+
+        async with started_ahead(options.workers) as ahead, asyncio.TaskGroup() as group:
+            server = group.create_task(_serving(options, folder, secret, ahead), name="dns server")
+            await stop.wait()
+            server.cancel()
+
+    run_until_signal(serve)
+
+
+def _serving(options: DnsOptions, folder: Path, secret: bytes, ahead: "Ahead") -> Coroutine[None, None, None]:
+    # Only now: while we import all this, the workers import theirs.
     import msgspec
 
     from isthmus_dns import run
@@ -51,7 +66,7 @@ def dns(ctx: click.Context, /, home: Path | None, config: Path | None, **flags: 
 
     setup_logging(options.log_level, options.log_format)
     zones = (msgspec.structs.replace(parse_zone(text), contact=options.contact or "") for text in options.zone)
-    serving = run(
+    return run(
         feed=folder / "zone.sock",
         listen=parts(options.listen),
         workers=options.workers,
@@ -68,15 +83,8 @@ def dns(ctx: click.Context, /, home: Path | None, config: Path | None, **flags: 
         dnstap=str(options.dnstap or ""),
         log_queries=options.log_queries,
         log_level=options.log_level,
+        ahead=ahead,
     )
-
-    async def serve(stop: asyncio.Event) -> None:
-        async with asyncio.TaskGroup() as group:
-            server = group.create_task(serving, name="dns server")
-            await stop.wait()
-            server.cancel()
-
-    run_until_signal(serve)
 
 
 def _secret(file: Path | None) -> bytes:
