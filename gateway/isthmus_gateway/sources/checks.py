@@ -37,7 +37,7 @@ def read_check(node: Node, ports: Sequence[ServicePort]) -> HealthCheck:
     return HealthCheck(
         kind=CheckKind(kind),
         path=_path(path) if path is not None else normal.path,
-        host=text_of(host, "host") if host is not None else normal.host,
+        host=_host(host) if host is not None else normal.host,
         port_name=_port_name(port, ports) if port is not None else normal.port_name,
         interval_ms=_milliseconds(interval, "interval") if interval is not None else normal.interval_ms,
         timeout_ms=_milliseconds(timeout, "timeout") if timeout is not None else normal.timeout_ms,
@@ -58,9 +58,22 @@ def _asked(node: Node | None, kind: str) -> Mapping[str, Node]:
 
 def _path(node: Node) -> str:
     text = text_of(node, "path")
-    if not text.startswith("/") or any(c.isspace() for c in text):
-        raise FileError(node.place, f"path {text!r} is not the path of a URL", "Begin it with '/', without spaces.")
+    if not text.startswith("/") or not _is_header(text):
+        mend = "Begin it with '/', and write spaces and letters outside ASCII as %20 and the like."
+        raise FileError(node.place, f"path {text!r} is not the path of a URL", mend)
     return text
+
+
+def _host(node: Node) -> str:
+    text = text_of(node, "host")
+    if not _is_header(text):
+        raise FileError(node.place, f"host {text!r} is not the name of a host", "Write it like echo.example.com.")
+    return text
+
+
+def _is_header(text: str) -> bool:
+    """Envoy refuses a whole cluster for a control character in it."""
+    return text.isascii() and text.isprintable() and " " not in text
 
 
 def _port_name(node: Node, ports: Sequence[ServicePort]) -> str:

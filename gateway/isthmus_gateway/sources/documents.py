@@ -99,6 +99,11 @@ def _unparseable(file: str, text: str, error: yaml.YAMLError) -> FileError:
     if mark is None and isinstance(position := getattr(error, "position", None), int):
         place = Place(file, text.count("\n", 0, position) + 1, position - text.rfind("\n", 0, position))
     problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "cannot be parsed"
+    begun = getattr(error, "context_mark", None)
+    if problem == "found unexpected end of stream" and begun is not None:
+        return FileError(
+            Place(file, begun.line + 1, begun.column + 1), "the text that begins here has no closing quote", "Add it."
+        )
     lines = text.splitlines()
     written = lines[place.line - 1] if 0 < place.line <= len(lines) else ""
     if "\t" in written[: len(written) - len(written.lstrip())]:
@@ -226,9 +231,10 @@ def number_of(node: Node, what: str, low: int, high: int) -> int:
 def flag_of(node: Node, what: str) -> bool:
     """`node` as true or false."""
     text = text_of(node, what)
-    if text not in ("true", "false"):
+    # YAML 1.2.2, section 10.3.2: the core schema's three ways to write each of them.
+    if text not in ("true", "True", "TRUE", "false", "False", "FALSE"):
         raise FileError(node.place, f"{what} is {text!r}, neither true nor false", "Write true or false.")
-    return text == "true"
+    return text.lower() == "true"
 
 
 def texts_of(node: Node, what: str) -> dict[str, str]:
@@ -239,6 +245,9 @@ def texts_of(node: Node, what: str) -> dict[str, str]:
             raise FileError(value.place, f"{what} {name!r} must be text", "Write a single value.")
         found[name] = value.text
     return found
+
+
+_EVERYWHERE = {"<<": "Merge keys do not work here: write the fields out."}
 
 
 def only(
@@ -252,7 +261,7 @@ def only(
         if name in allowed:
             continue
         near = difflib.get_close_matches(name, allowed, n=1, cutoff=0.6)
-        mend = known_elsewhere.get(name) or (
+        mend = {**_EVERYWHERE, **known_elsewhere}.get(name) or (
             f"Did you mean {near[0]!r}?" if near else f"Known fields: {', '.join(allowed)}."
         )
         raise FileError(fields.keys[name], f"{what} has no field {name!r}", mend)
@@ -271,8 +280,9 @@ def one_of(node: Node, what: str, allowed: Sequence[str]) -> str:
     """`node` as one of the words in `allowed`."""
     text = text_of(node, what)
     if text not in allowed:
-        near = difflib.get_close_matches(text, allowed, n=1, cutoff=0.5)
-        mend = f"Did you mean {near[0]!r}?" if near else f"Use one of: {', '.join(allowed)}."
+        by_small = {word.lower(): word for word in allowed}
+        near = difflib.get_close_matches(text.lower(), by_small, n=1, cutoff=0.5)
+        mend = f"Did you mean {by_small[near[0]]!r}?" if near else f"Use one of: {', '.join(allowed)}."
         raise FileError(node.place, f"{what} {text!r} is not known", mend)
     return text
 

@@ -7,6 +7,7 @@ import stat
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from errno import EACCES, EPERM
 from pathlib import Path
 
 import msgspec
@@ -228,7 +229,7 @@ class FileSource:
         known = self._files.pop(name, None) is not None
         broken = self._problems.pop(name, None) is not None
         if known or broken:
-            log.info("file removed", extra={"file": name})
+            log.info("file removed", extra={"file": _shown(name)})
         return known or broken
 
     def _reject(self, name: str, error: FileError) -> bool:
@@ -238,7 +239,7 @@ class FileSource:
         if self._problems.get(name) == problem:
             return False
         self._problems[name] = problem
-        place = {"file": name, "line": problem.place.line, "column": problem.place.column}
+        place = {"file": _shown(name), "line": problem.place.line, "column": problem.place.column}
         log.warning("file rejected, its last good content stays", extra={**place, "reason": problem.reason})
         return True
 
@@ -267,8 +268,16 @@ def _is_ours(name: str) -> bool:
     return name.endswith((".yaml", ".yml")) and not name.startswith(".")
 
 
+def _shown(name: str) -> str:
+    """A file's name for people and for JSON; os.listdir gives bytes that are no UTF-8 as lone surrogates."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
+
+
 def _content(path: Path, name: str) -> bytes:
     """The bytes of a file; raises FileNotFoundError, or FileError with a sentence for everything else."""
+    if (shown := _shown(name)) != name:
+        # Neither a snapshot nor an answer in JSON can hold such a name.
+        raise FileError(Place(shown), "the name of this file cannot be shown", "Rename it.")
     try:
         found = path.stat()
         # Opening a pipe would wait for its other end.
@@ -280,5 +289,5 @@ def _content(path: Path, name: str) -> bytes:
     except FileNotFoundError:
         raise
     except OSError as error:
-        mend = "Allow this process to read it."
+        mend = "Allow this process to read it." if error.errno in (EACCES, EPERM) else "Put a YAML file in its place."
         raise FileError(Place(name), f"the file cannot be read: {os.strerror(error.errno or 0)}", mend) from error

@@ -222,7 +222,10 @@ def _address(node: Node) -> str:
     except ValueError as error:
         mend = "Write an address such as 10.0.0.7 or 2001:db8::7; names and ports do not belong here."
         raise FileError(node.place, f"address {text!r} is no IP address", mend) from error
-    if address.is_unspecified or address.is_multicast:
+    if "%" in text:
+        mend = "Write an address that means the same on every link, without '%'."
+        raise FileError(node.place, f"address {text!r} holds only on one link", mend)
+    if address.is_unspecified or address.is_multicast or str(address) == "255.255.255.255":
         raise FileError(node.place, f"address {text!r} belongs to no machine", "Write the address of one machine.")
     return str(address)
 
@@ -238,6 +241,8 @@ def _locality(node: Node, default: Locality) -> Locality:
 
 
 def _endpoint_ports(node: Node, targets: Mapping[str, int]) -> Mapping[str, int]:
+    if not any(targets):
+        raise FileError(node.place, "the service's port has no name to be meant here", "Give it one: 'name: http'.")
     fields = only(fields_of(node, "ports of an endpoint"), tuple(targets), "ports of an endpoint")
     return {**targets, **{name: number_of(port, f"port {name}", 1, 65535) for name, port in fields.items()}}
 

@@ -188,6 +188,25 @@ async def test_pipes_folders_and_other_names_do_no_harm(tmp_path: Path) -> None:
         assert [p.place.file for p in source.state.value.problems] == ["folder.yaml", "pipe.yaml"]
 
 
+async def test_a_name_that_no_text_can_hold_is_named_so_that_every_answer_can_hold_it(tmp_path: Path) -> None:
+    strange = tmp_path / os.fsdecode(b"\xff.yaml")
+    strange.write_text(echo(80))
+    (tmp_path / "two\nlines.yaml").write_text(echo(80))
+    async with watching(tmp_path) as source:
+        sentence = source.state.value.sentence
+        assert "\\udcff.yaml: the name of this file cannot be shown. Rename it" in sentence
+        assert "two\\nlines.yaml: the name" in sentence and sentence.encode("utf-8").isascii()
+        assert source.services.value == {} and source.broken == {}
+        strange.rename(tmp_path / "good.yaml")
+        await source.services.wait(lambda services: bool(services), timeout=2)
+
+
+async def test_a_link_that_leads_to_itself_is_named_with_a_mend_that_helps(tmp_path: Path) -> None:
+    (tmp_path / "loop.yaml").symlink_to("loop.yaml")
+    async with watching(tmp_path) as source:
+        assert "Too many levels of symbolic links. Put a YAML file in its place" in source.state.value.sentence
+
+
 async def test_a_file_that_was_broken_before_the_start_says_what_it_said_last(tmp_path: Path) -> None:
     replace(tmp_path / "shop.yaml", echo(80))
     async with watching(tmp_path) as source:

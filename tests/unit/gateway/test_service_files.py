@@ -117,6 +117,12 @@ def test_anchors_may_be_used_where_they_are_small() -> None:
     assert {str(e.locality) for e in read(service(spec)).services[0].service.endpoints} == {"aws/eu/a"}
 
 
+@pytest.mark.parametrize(("word", "ready"), [("True", True), ("FALSE", False), ("true", True)])
+def test_true_and_false_may_be_written_in_each_way_that_yaml_knows(word: str, ready: bool) -> None:
+    text = service(f"ports: [{{port: 80}}]\nendpoints: [{{address: 10.0.0.1, ready: {word}}}]")
+    assert read(text).services[0].service.endpoints[0].ready is ready
+
+
 EXPORT = "apiVersion: multicluster.x-k8s.io/v1beta1\nkind: ServiceExport\nmetadata: {name: echo}\n"
 REFUSED = [
     ("kind: Service\n\tname: x", 2, "tab stands in the indentation", "spaces"),
@@ -150,11 +156,26 @@ REFUSED = [
     (service("type: ExternalName\nports: [{port: 80}]"), 5, "ExternalName", "endpoints"),
     (service("ports: [{port: 80}]\nendpoints: [{address: web.example}]"), 6, "'web.example' is no IP address", ""),
     (service("ports: [{port: 80}]\nendpoints: [{address: 0.0.0.0}]"), 6, "belongs to no machine", ""),
+    (service("ports: [{port: 80}]\nendpoints: [{address: 255.255.255.255}]"), 6, "'255.255.255.255' belongs to no", ""),
+    (service("ports: [{port: 80}]\nendpoints: [{address: fe80::1%eth0}]"), 6, "holds only on one link", "without '%'"),
+    (
+        service("ports: [{port: 80}]\nendpoints: [{address: 10.0.0.1, ports: {http: 8}}]"),
+        6,
+        "has no name",
+        "name: http",
+    ),
+    (service("ports: [{port: 80}]\nendpoints: [{address: 10.0.0.1, ready: yes}]"), 6, "neither true nor false", ""),
+    (service("ports: [{port: 80, protocol: tcp}]"), 5, "protocol 'tcp' is not known", "Did you mean 'TCP'"),
+    (service("ports: [{port: 80}]\n<<: {}"), 6, "no field '<<'", "Merge keys do not work here"),
+    (service('ports: [{port: 80}]\ntype: "Head\nless'), 6, "the text that begins here has no closing quote", "Add it"),
     (service("ports: [{port: 80}]\nendpoints:\n- address: 10.0.0.1\n- address: 10.0.0.1"), 8, "and in line 7", ""),
     (service("ports: [{port: 80}]\nendpoints: [{address: 10.0.0.1, weight: 0}]"), 6, "weight 0 is out of range", ""),
     (service("ports: [{port: 80}]\nendpoints: [{address: 10.0.0.1, locality: eu}]"), 6, "'eu' is not provider", ""),
     (service("ports: [{port: 80}]\nendpoints: [{address: 10.0.0.1, adress: x}]"), 6, "no field 'adress'", "'address'"),
     (service("ports: [{port: 80}]\nhealthCheck: {http: {path: status}}"), 6, "not the path of a URL", ""),
+    (service('ports: [{port: 80}]\nhealthCheck: {http: {path: "/\\x01"}}'), 6, "path '/\\x01' is not the path", "%20"),
+    (service("ports: [{port: 80}]\nhealthCheck: {http: {path: /grüße}}"), 6, "path '/grüße' is not", "outside ASCII"),
+    (service("ports: [{port: 80}]\nhealthCheck: {http: {host: a b}}"), 6, "host 'a b' is not the name", "echo.example"),
     (service("ports: [{port: 80}]\nhealthCheck: {http: {port: web}}"), 6, "no port 'web'", "Use one of: 80"),
     (service("ports: [{port: 80}]\nhealthCheck: {http: {}, tcp: {}}"), 6, "both http and tcp", ""),
     (service("ports: [{port: 80}]\nhealthCheck: {interval: 5}"), 6, "'5' is no duration", "100ms"),
