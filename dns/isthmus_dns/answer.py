@@ -6,16 +6,15 @@ from isthmus_dns import unusual, wire
 from isthmus_dns.compiled import heads
 from isthmus_dns.cookies import Standing
 from isthmus_dns.query import Edns, Query, read_query
-from isthmus_dns.remembered import Remembered, question_of
+from isthmus_dns.remembered import COOKIED_LENGTH, Remembered, question_of
 from isthmus_dns.unusual import Features
 from isthmus_dns.zone import Zone
 
 _OPT_LENGTH = 11
 _OPTS_KEPT = 2048
-# An OPT record with nothing but a whole cookie, as a resolver sends it once it has ours: 11 + 4 + 24 bytes.
-_COOKIED_LENGTH = 39
 _COOKIED_HEAD = b"\x00\x1c\x00\x0a\x00\x18"
 _COOKIED_KEPT = 8192
+_COOKIED_SECONDS = 60
 
 # The ten bytes after the id, for a standard query with one question and at most one additional record. AA, TC, RA, Z,
 # AD and CD mean nothing in a query to an authority and are ignored (RFC 8906, section 3.1.3): all values are here.
@@ -61,6 +60,7 @@ class Responder:
     __slots__ = (
         "_asked",
         "_cookied",
+        "_cookied_since",
         "_opts",
         "_unasked",
         "features",
@@ -90,6 +90,7 @@ class Responder:
         zone.watchers.append(self.remembered.forget)
         self._opts: dict[bytes, bytes] = {}
         self._cookied: dict[tuple[bytes, str], bytes] = {}
+        self._cookied_since = 0
 
     def respond(self, query: bytes, tcp: bool = False, client: str = "") -> bytes | None:
         """The answer to the packet `query`; None where silence is right."""
@@ -98,7 +99,9 @@ class Responder:
         answer = remembered.answers.get(packet)
         if answer is None:
             answer = remembered.denials.get(packet)
-            if answer is not None and answer[1] & 15 == wire.NXDOMAIN:
+            if answer is None:
+                answer = remembered.proven.get((packet, client))
+            elif answer[1] & 15 == wire.NXDOMAIN:
                 self.nxdomain += 1
         if answer is not None:
             if len(self.hits) < SAMPLE:
@@ -122,8 +125,8 @@ class Responder:
             question = query[12:-_OPT_LENGTH]
             opt = self._opts.get(query[-_OPT_LENGTH:])
             if opt is None and query[-30:-24] == _COOKIED_HEAD:
-                opt = self._cookied.get((query[-_COOKIED_LENGTH:], client))
-                question = query[12:-_COOKIED_LENGTH]
+                opt = self._cookied.get((query[-COOKIED_LENGTH:], client))
+                question = query[12:-COOKIED_LENGTH]
                 cookied = True
         if opt is None:
             return self.respond_slowly(query, tcp, client)
@@ -136,7 +139,9 @@ class Responder:
             ready = long.ready
         if ready is not None:
             answer = b"".join((ready[kind], question, ready[4], opt))
-            if not cookied:
+            if cookied:
+                self.remembered.note_proven(query[2:], client, key, answer)
+            else:
                 self.remembered.note(query[2:], key, answer)
         else:
             negative = self._negative(key, kind)
@@ -155,10 +160,12 @@ class Responder:
         self.remembered.forget_all()
 
     def tick(self, now: int) -> None:
-        """A second has passed."""
+        """A second or more has passed, or the clock was set."""
         self.now = now
-        if now % 60 == 0 or len(self._cookied) >= _COOKIED_KEPT:
+        if not 0 <= now - self._cookied_since < _COOKIED_SECONDS or len(self._cookied) >= _COOKIED_KEPT:
+            self._cookied_since = now
             self._cookied.clear()  # cookies grow old, and clients go
+            self.remembered.forget_proven()
 
     def take_asked(self) -> dict[bytes, float]:
         """How often each question was asked since the last call: which names are asked for is a signal (`sketch`)."""
@@ -185,6 +192,8 @@ class Responder:
 
     def proves_address(self, packet: bytes, client: str) -> bool:
         """Whether the packet's cookie proves that `client` is its real address."""
+        if (packet[-COOKIED_LENGTH:], client) in self._cookied:
+            return True
         if self.features.cookies is None or not isinstance(query := read_query(packet), Query) or query.edns is None:
             return False
         cookie = query.edns.option(wire.OPTION_COOKIE)
@@ -239,7 +248,7 @@ class Responder:
                 self._opts[opt] = unusual.plain_opt(edns.dnssec_ok, stale)
             return
         cookies, cookie = self.features.cookies, edns.option(wire.OPTION_COOKIE)
-        opt = packet[-_COOKIED_LENGTH:]
+        opt = packet[-COOKIED_LENGTH:]
         alone = len(edns.options) == 1 and opt[:3] == b"\0\0\x29" and opt[9:15] == _COOKIED_HEAD
         if cookies is None or cookie is None or not alone or len(self._cookied) >= _COOKIED_KEPT:
             return

@@ -5,7 +5,8 @@ import struct
 from enum import Enum
 from functools import lru_cache
 
-_M = 0xFFFFFFFFFFFFFFFF
+from isthmus_dns.siphash import fastest
+
 _VERSION = b"\1\0\0\0"
 _OLDEST = 3600
 _NEWEST = 300
@@ -28,9 +29,19 @@ class Cookies:
         if len(secret) != 16:
             raise ValueError("a cookie secret has 16 bytes")
         self._secret = secret
+        self._siphash = fastest()
+        self._judged: tuple[bytes, str, int] = (b"", "", 0)
+        self._judgement = Standing.MALFORMED, b""
 
     def judge(self, cookie: bytes, client: str, now: int) -> tuple[Standing, bytes]:
         """How the client stands, and the whole cookie to send back (client's part, then ours)."""
+        judged = cookie, client, now
+        if judged != self._judged:  # one query is judged more than once
+            self._judgement = self._judge(cookie, client, now)
+            self._judged = judged
+        return self._judgement
+
+    def _judge(self, cookie: bytes, client: str, now: int) -> tuple[Standing, bytes]:
         if len(cookie) != 8 and not 16 <= len(cookie) <= 40:
             return Standing.MALFORMED, b""
         theirs, ours = cookie[:8], cookie[8:]
@@ -47,42 +58,12 @@ class Cookies:
         return theirs + head + self._hash(theirs + head, client)
 
     def _hash(self, text: bytes, client: str) -> bytes:
-        return siphash_2_4(self._secret, text + _packed(client))
+        return self._siphash(self._secret, text + _packed(client))
 
 
 @lru_cache(8192)
 def _packed(client: str) -> bytes:
     return ipaddress.ip_address(client.partition("%")[0]).packed
-
-
-def siphash_2_4(key: bytes, text: bytes) -> bytes:
-    """SipHash-2-4, little-endian, as RFC 9018 wants it; Python's own hash of bytes is another member of the family."""
-    k0, k1 = struct.unpack("<QQ", key)
-    a, b, c, d = k0 ^ 0x736F6D6570736575, k1 ^ 0x646F72616E646F6D, k0 ^ 0x6C7967656E657261, k1 ^ 0x7465646279746573
-    padded = text + b"\0" * (7 - len(text) % 8) + bytes((len(text) & 255,))
-    words = struct.unpack(f"<{len(padded) // 8}Q", padded)
-    # Two rounds for each word and four at the end. They are written out here, because everybody can make us do this.
-    for word in (*words, None):
-        if word is None:
-            c ^= 0xFF
-            rounds = 4
-        else:
-            d ^= word
-            rounds = 2
-        for _ in range(rounds):
-            a = (a + b) & _M
-            b = (b << 13 & _M | b >> 51) ^ a
-            a = a << 32 & _M | a >> 32
-            c = (c + d) & _M
-            d = (d << 16 & _M | d >> 48) ^ c
-            a = (a + d) & _M
-            d = (d << 21 & _M | d >> 43) ^ a
-            c = (c + b) & _M
-            b = (b << 17 & _M | b >> 47) ^ c
-            c = c << 32 & _M | c >> 32
-        if word is not None:
-            a ^= word
-    return struct.pack("<Q", a ^ b ^ c ^ d)
 
 
 def _equal(a: bytes, b: bytes) -> bool:

@@ -194,16 +194,19 @@ class BatchedUdpListener(UdpListener):
     def _look_closer(self, packets: list[bytes], answers: list[bytes | None]) -> list[bytes]:
         """Find the answers that are still None, where there are any; the packets that were remembered."""
         responder = self._responder
-        denials = responder.remembered.denials
-        anew = []
+        denials, proven = responder.remembered.denials, responder.remembered.proven
+        anew = set()
         at = -1
         for _ in range(answers.count(None)):
             at = answers.index(None, at + 1)
             denial = answers[at] = denials.get(packets[at])
             if denial is None:
-                response = responder.respond(self._query(at), False, self._client(self._client_of(at)))
-                answers[at] = response and response[2:]
-                anew.append(at)
+                client = self._client(self._client_of(at))
+                answers[at] = proven.get((packets[at], client))
+                if answers[at] is None:
+                    response = responder.respond(self._query(at), False, client)
+                    answers[at] = response and response[2:]
+                    anew.add(at)
             elif denial[1] & 15 == wire.NXDOMAIN:
                 responder.nxdomain += 1
         return [packet for at, packet in enumerate(packets) if at not in anew] if anew else packets

@@ -7,6 +7,9 @@ _ONCE_KEPT = 8192
 _LONGEST = 250
 
 _OPT_LENGTH = 11
+_OPT_HEAD = b"\0\0\x29"
+COOKIED_LENGTH = _OPT_LENGTH + 4 + 24
+"""An OPT record with nothing but a whole cookie, as a resolver sends it once it has ours."""
 
 
 class Remembered:
@@ -16,7 +19,7 @@ class Remembered:
     in the same breath. A packet is remembered when it comes for the second time.
     """
 
-    __slots__ = ("_answers_kept", "_denials_kept", "_forms", "_once", "answers", "denials")
+    __slots__ = ("_answers_kept", "_denials_kept", "_forms", "_once", "_proven_forms", "answers", "denials", "proven")
 
     def __init__(self, answers_kept: int = 16384, denials_kept: int = 8192) -> None:
         self._answers_kept = answers_kept
@@ -24,6 +27,9 @@ class Remembered:
         self.answers: dict[bytes, bytes] = {}
         self.denials: dict[bytes, bytes] = {}
         """NODATA and NXDOMAIN; apart, because every change of the zone's serial ends them all."""
+        self.proven: dict[tuple[bytes, str], bytes] = {}
+        """Answers to packets with a cookie that proves this client's address; true until `forget_proven`, too."""
+        self._proven_forms: dict[bytes, list[tuple[bytes, str]]] = {}
         self._forms: dict[bytes, list[bytes]] = {}
         """The packets remembered for each lower-case question: flags, case of letters and OPT records differ."""
         self._once: set[bytes] = set()
@@ -38,6 +44,16 @@ class Remembered:
         self.answers[packet] = answer
         self._forms.setdefault(question, []).append(packet)
 
+    def note_proven(self, packet: bytes, client: str, question: bytes, answer: bytes) -> None:
+        """The answer to `packet` of a client whose address its cookie proves."""
+        key = packet, client
+        if key in self.proven or not self._came_before(packet):
+            return
+        if len(self.proven) >= self._answers_kept:
+            self.forget_proven()
+        self.proven[key] = answer
+        self._proven_forms.setdefault(question, []).append(key)
+
     def note_denial(self, packet: bytes, answer: bytes) -> None:
         """The negative answer to `packet`."""
         if packet in self.denials or not self._came_before(packet):
@@ -49,16 +65,24 @@ class Remembered:
     def forget(self, questions: Iterable[bytes]) -> None:
         """The answers to these lower-case questions changed, and the zone's serial or names perhaps too."""
         self.denials.clear()
-        if self._forms:
+        if self._forms or self._proven_forms:
             for question in questions:
                 for packet in self._forms.pop(question, ()):
                     del self.answers[packet]
+                for key in self._proven_forms.pop(question, ()):
+                    del self.proven[key]
+
+    def forget_proven(self) -> None:
+        """Cookies grow old, and clients go."""
+        self.proven.clear()
+        self._proven_forms.clear()
 
     def forget_all(self) -> None:
         """Everything changed."""
         self.answers.clear()
         self.denials.clear()
         self._forms.clear()
+        self.forget_proven()
 
     def _came_before(self, packet: bytes) -> bool:
         if packet in self._once:
@@ -71,5 +95,10 @@ class Remembered:
 
 
 def question_of(packet: bytes) -> bytes:
-    """The lower-case question of a remembered packet: at most a bare OPT record stands behind it."""
-    return (packet[10:-_OPT_LENGTH] if packet[9] else packet[10:]).lower()
+    """The lower-case question of a remembered packet: at most an OPT record stands behind it."""
+    if not packet[9]:
+        return packet[10:].lower()
+    end = len(packet) - _OPT_LENGTH
+    if packet[end : end + 3] == _OPT_HEAD and packet[-2:] == b"\0\0":
+        return packet[10:end].lower()
+    return packet[10:-COOKIED_LENGTH].lower()

@@ -12,10 +12,12 @@ import pytest
 from isthmus_dns import wire
 from isthmus_dns.addresses import Address, claim_addresses, listening_socket
 from isthmus_dns.answer import Responder
+from isthmus_dns.cookies import Cookies
 from isthmus_dns.mmsg import BatchedUdpListener, mmsg_available
 from isthmus_dns.ratelimit import RateLimiter
 from isthmus_dns.traffic import Traffic, rcode_counts
 from isthmus_dns.udp import UdpListener
+from isthmus_dns.unusual import Features
 from support.waiting import eventually
 from unit.nameserver.builders import headless, host, question, responder, service
 
@@ -35,6 +37,7 @@ pytestmark = [
 ]
 
 HOSTS = [f"127.53.1.{n}" for n in range(1, 6)]
+NOW = 1_700_000_000
 SERVER = responder(service("shop/web"), headless("shop/db", [host(f"10.0.0.{n}", f"h-{n}") for n in range(70)]))
 
 
@@ -173,3 +176,30 @@ async def test_the_rate_limit_holds_back_answers(kind: type[UdpListener]) -> Non
             await eventually(lambda: traffic.udp.requests == 25)
         assert (limiter.withheld, limiter.slipped) == (10, 10)
         assert traffic.udp.responses == 15
+
+
+async def test_a_cookie_is_heeded_for_its_own_client_only(kind: type[UdpListener]) -> None:
+    cookies = Cookies(bytes(16))
+    server = responder(service("shop/web"), features=Features(cookies=cookies))
+    server.tick(NOW)
+    whole = cookies.judge(b"theirown", HOSTS[0], NOW)[1]
+    option = dns.edns.GenericOption(dns.edns.OptionType.COOKIE, whole)
+    name = "web.shop.svc.clusterset.local"
+    packets = [question(name, "A", 1232, id=number, options=[option]).to_wire() for number in range(20)]
+
+    async def answers(ip: str) -> set[bytes]:
+        before = traffic.udp.responses
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.bind((ip, 0))
+            client.settimeout(5)
+            client.connect((address.host, address.port))
+            for packet in packets:
+                client.send(packet)
+            await eventually(lambda: traffic.udp.responses == before + len(packets))
+            return {client.recv(4096) for _ in packets}
+
+    async with listening(kind, server=server) as (address, traffic, _):
+        for _ in range(3):
+            for ip in HOSTS[:2]:
+                assert await answers(ip) == {server.respond_slowly(packet, False, ip) for packet in packets}
+        assert {client for _, client in server.remembered.proven} == {HOSTS[0]}

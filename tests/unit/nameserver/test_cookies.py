@@ -7,7 +7,7 @@ import pytest
 
 from isthmus_dns import wire
 from isthmus_dns.answer import Responder
-from isthmus_dns.cookies import Cookies, Standing, siphash_2_4
+from isthmus_dns.cookies import Cookies, Standing
 from isthmus_dns.subnet import parse_networks, read_subnet
 from isthmus_dns.unusual import Features
 from unit.nameserver.builders import ask, question, responder, service, shown
@@ -33,10 +33,6 @@ def cookie_of(response: bytes | None) -> bytes:
     message = dns.message.from_wire(response)
     (found,) = [option for option in message.options if option.otype == dns.edns.OptionType.COOKIE]
     return found.to_wire() or b""
-
-
-def test_siphash_is_the_reference_one() -> None:
-    assert siphash_2_4(bytes(range(16)), bytes(range(15))).hex() == "e545be4961ca29a1"
 
 
 def test_a_server_cookie_is_that_of_rfc_9018_appendix_a() -> None:
