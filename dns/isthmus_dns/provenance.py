@@ -1,11 +1,19 @@
 """Explain answers over DNS itself: `_why.<service>` and `_why.<zone>`, as TXT records of key=value (RFC 1464)."""
 
+import bisect
+from itertools import accumulate
+
 from isthmus_core.names import Locality
 from isthmus_dns import wire
 from isthmus_dns.nearest import nearest
 from isthmus_dns.records import WHY
 from isthmus_dns.service import Host, Reasons, Source
 from isthmus_dns.zone import Zone
+
+_ROOM = 64_000
+"""Bytes of records, so that they fit into a message with the question and our OPT record."""
+_MOST = 2000
+"""No more records than can have room."""
 
 FELL_BACK = "no healthy endpoint has an address that can be reached from here"
 """Why a service whose endpoints should be the answer has its VIP as the answer."""
@@ -28,8 +36,16 @@ def explain(
         texts = _service(reasons, zone, now, client)
     else:
         return None
-    records = [wire.record(wire.NAME_POINTER, wire.TXT, 0, wire.text_rdata(*strings)) for strings in texts]
+    records = [_record(strings) for strings in texts[:_MOST]]
+    # A message ends at 65,535 bytes, over TCP too: the clusters are in the order of failover, and the last ones go.
+    told = bisect.bisect_right([*accumulate(map(len, records))], _ROOM)
+    if told < len(texts):
+        records = [*records[:told], _record((f"omitted={len(texts) - told}",))]
     return len(records), b"".join(records)
+
+
+def _record(strings: tuple[str, ...]) -> bytes:
+    return wire.record(wire.NAME_POINTER, wire.TXT, 0, wire.text_rdata(*strings))
 
 
 def _server(zone: Zone, now: int, server_id: str) -> tuple[str, ...]:

@@ -261,3 +261,28 @@ def test_metrics_have_the_names_that_are_documented(name: str) -> None:
     registry.register(Numbers(board.collect))
 
     assert f"isthmus_dns_{name}{{" in generate_latest(registry).decode() or name.endswith("restarts_total")
+
+
+@pytest.mark.parametrize("clusters", [1, 600, 1500, 5000])
+def test_why_of_many_clusters_tells_as_many_as_a_message_takes(clusters: int) -> None:
+    sources = [pb.Provenance(cluster=f"cluster-{n:04d}", rule="same region", tier=n) for n in range(clusters)]
+    server = responder(service("shop/web", provenance=sources))
+    query = question(f"_why.{NAME}", "TXT", 1232).to_wire()
+
+    packet = server.respond(query, True, "127.0.0.1")
+    assert packet is not None
+    assert len(packet) <= 65_535
+    response = dns.message.from_wire(packet)
+    assert not response.flags & dns.flags.TC
+    told = texts(response)
+    if clusters > 600:
+        left_out = told.pop()
+        assert left_out == [f"omitted={clusters - len(told)}"]
+        assert len(packet) > 63_000, "no cluster is left out for which there is room"
+    else:
+        assert len(told) == clusters
+    assert [record[0] for record in told] == [f"cluster=cluster-{n:04d}" for n in range(len(told))]
+
+    over_udp = server.respond(query, False, "127.0.0.1")
+    assert over_udp is not None
+    assert bool(dns.message.from_wire(over_udp).flags & dns.flags.TC) == (clusters > 1)
