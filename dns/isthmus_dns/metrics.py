@@ -9,7 +9,12 @@ from isthmus_dns.traffic import SECONDS, SIZES, Report, Tally
 
 def metrics(reports: Mapping[str, Report], restarts: int) -> Iterable[Metric]:
     """The metrics of all workers, one label `worker` apart, so that a restart looks like any counter's reset."""
-    requests = CounterMetricFamily("isthmus_dns_requests", "Queries received.", labels=["worker", "proto"])
+    requests = CounterMetricFamily(
+        "isthmus_dns_requests", "Queries received; family 1 is IPv4, 2 IPv6.", labels=["worker", "proto", "family"]
+    )
+    types = CounterMetricFamily(
+        "isthmus_dns_requests_by_type", "Queries for our names by type, from samples.", labels=["worker", "type"]
+    )
     responses = CounterMetricFamily("isthmus_dns_responses", "Answers by response code.", labels=["worker", "rcode"])
     unsent = CounterMetricFamily("isthmus_dns_unsent", "Answers that could not be sent.", labels=["worker"])
     seconds = HistogramMetricFamily(
@@ -17,6 +22,9 @@ def metrics(reports: Mapping[str, Report], restarts: int) -> Iterable[Metric]:
     )
     sizes = HistogramMetricFamily(
         "isthmus_dns_response_size_bytes", "Size of answers, the mean of each batch.", labels=["worker", "proto"]
+    )
+    request_sizes = HistogramMetricFamily(
+        "isthmus_dns_request_size_bytes", "Size of queries, the mean of each batch.", labels=["worker", "proto"]
     )
     synced = GaugeMetricFamily("isthmus_dns_synced", "1 once the zone is fully known.", labels=["worker"])
     stale = GaugeMetricFamily("isthmus_dns_stale", "1 while answers are marked as stale.", labels=["worker"])
@@ -31,9 +39,13 @@ def metrics(reports: Mapping[str, Report], restarts: int) -> Iterable[Metric]:
     again.add_metric([], restarts)
     for worker, report in reports.items():
         for proto, counts in (("udp", report.traffic.udp), ("tcp", report.traffic.tcp)):
-            requests.add_metric([worker, proto], counts.requests)
+            requests.add_metric([worker, proto, "1"], counts.requests - counts.requests_six)
+            requests.add_metric([worker, proto, "2"], counts.requests_six)
+            request_sizes.add_metric([worker, proto], _buckets(SIZES, counts.request_sizes), counts.request_sizes.total)
             seconds.add_metric([worker, proto], _buckets(SECONDS, counts.seconds), counts.seconds.total)
             sizes.add_metric([worker, proto], _buckets(SIZES, counts.sizes), counts.sizes.total)
+        for rtype, times in sorted(report.types.items()):
+            types.add_metric([worker, rtype], round(times))
         for rcode, count in sorted(report.rcodes.items()):
             responses.add_metric([worker, rcode], count)
         unsent.add_metric([worker], report.traffic.udp.unsent)
@@ -48,7 +60,7 @@ def metrics(reports: Mapping[str, Report], restarts: int) -> Iterable[Metric]:
         over.add_metric([worker], report.traffic.connections_refused)
         untapped.add_metric([worker], report.untapped)
     return (
-        *(requests, responses, unsent, seconds, sizes, synced, stale),
+        *(requests, types, request_sizes, responses, unsent, seconds, sizes, synced, stale),
         *(connected, services, serial, connections, over, limited, untapped, again),
     )
 

@@ -63,7 +63,6 @@ class BatchedUdpListener(UdpListener):
         see: See | None = None,
     ) -> None:
         super().__init__(sock, responder, traffic, clock, limiter, see)
-        self._six = sock.family == socket.AF_INET6
         self._clients: dict[Client, str] = {}
         self._unlimited: set[Client] = set()
         libc = _libc()
@@ -116,7 +115,8 @@ class BatchedUdpListener(UdpListener):
                 ready, sent, octets = count, self._send_all(descriptor, 0, count), few
             else:
                 ready, sent, octets = self._answer(descriptor, count)
-            self._traffic.batch("udp", count, sent, ready - sent, octets, self._clock() - began)
+            asked = sum(self._lengths[:count].tolist())
+            self._traffic.batch("udp", count, sent, ready - sent, octets, self._clock() - began, asked, self._six)
             if count < _BATCH:
                 return
 

@@ -181,7 +181,7 @@ class _Connection(asyncio.Protocol):
     def _answer(self) -> None:
         listener, buffer, at = self._listener, self._buffer, self._at
         began = listener.clock()
-        requests = answered = octets = 0
+        requests = answered = octets = asked = 0
         while not self._paused and len(buffer) - at >= 2 and self._transport is not None:
             if requests == _TURN:
                 self._rest()
@@ -198,6 +198,7 @@ class _Connection(asyncio.Protocol):
             if listener.see is not None:
                 listener.see(packet, response, self._client, self._port, True)
             at += 2 + length
+            asked += length
             requests += 1
             if response is not None:
                 answered += 1
@@ -208,4 +209,5 @@ class _Connection(asyncio.Protocol):
         if requests:
             self.last_query = listener.clock()
             listener.touch(self)
-            listener.traffic.batch("tcp", requests, answered, 0, octets, self.last_query - began)
+            spent = self.last_query - began
+            listener.traffic.batch("tcp", requests, answered, 0, octets, spent, asked, ":" in self._client)

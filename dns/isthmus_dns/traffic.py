@@ -29,10 +29,13 @@ class Proto(msgspec.Struct):
     """What went over UDP, or over TCP."""
 
     requests: int = 0
+    requests_six: int = 0
+    """How many of them came over IPv6."""
     responses: int = 0
     unsent: int = 0
     seconds: Tally = msgspec.field(default_factory=lambda: Tally([0] * (len(SECONDS) + 1)))
     sizes: Tally = msgspec.field(default_factory=lambda: Tally([0] * (len(SIZES) + 1)))
+    request_sizes: Tally = msgspec.field(default_factory=lambda: Tally([0] * (len(SIZES) + 1)))
 
 
 class Traffic(msgspec.Struct):
@@ -43,13 +46,29 @@ class Traffic(msgspec.Struct):
     connections: int = 0
     connections_refused: int = 0
 
-    def batch(self, proto: str, requests: int, answered: int, unsent: int, octets: int, seconds: float) -> None:
-        """Count a batch; every query of it is said to have taken the batch's mean time, the answers its mean size."""
+    def batch(
+        self,
+        proto: str,
+        requests: int,
+        answered: int,
+        unsent: int,
+        octets: int,
+        seconds: float,
+        asked: int = 0,
+        six: bool = False,
+    ) -> None:
+        """Count a batch; every query of it is said to have taken the batch's mean time, and to have its mean size.
+
+        `asked` are the octets of the queries, `octets` those of the answers; `six` when it came over IPv6.
+        """
         counts = self.udp if proto == "udp" else self.tcp
         counts.requests += requests
         counts.responses += answered
         counts.unsent += unsent
+        if six:
+            counts.requests_six += requests
         counts.seconds.add(SECONDS, seconds / requests, requests)
+        counts.request_sizes.add(SIZES, asked / requests, requests)
         if answered:
             counts.sizes.add(SIZES, octets / answered, answered)
 
@@ -65,12 +84,21 @@ class Report(msgspec.Struct, frozen=True):
     services: int
     serial: int
     refused: int
+    types: Mapping[str, float] = {}
+    """About how many questions for each type there were: they are sampled."""
     top: tuple[Hitter, ...] = ()
     missing: tuple[Wanted, ...] = ()
     withheld: int = 0
     slipped: int = 0
     untapped: int = 0
     """Queries that dnstap's receiver was too slow for."""
+
+
+def type_counts(counts: dict[str, float], asked: Mapping[bytes, float]) -> None:
+    """Count questions by type, as many as were `asked` for each; types without a name of their own together."""
+    for question, times in asked.items():
+        name = wire.TYPES.get(int.from_bytes(question[-4:-2], "big"), "other")
+        counts[name] = counts.get(name, 0.0) + times
 
 
 def rcode_counts(traffic: Traffic, nxdomain: int, outcomes: Mapping[int, int]) -> dict[str, int]:

@@ -31,6 +31,7 @@ class UdpListener:
         sock.setblocking(False)
         self._limiter = limiter
         self._see = see
+        self._six = sock.family == socket.AF_INET6
         self._sock = sock
         self._responder = responder
         self._traffic = traffic
@@ -52,7 +53,7 @@ class UdpListener:
         limiter, see = self._limiter, self._see
         buckets = limiter.buckets if limiter is not None else {}
         began = self._clock()
-        answered = unsent = octets = 0
+        answered = unsent = octets = asked = 0
         count = 0
         # Bounded, so that TCP, the feed and the clock get their turn under a flood.
         for count in range(_BATCH):  # noqa: B007 - read after the loop
@@ -63,6 +64,7 @@ class UdpListener:
             except OSError:
                 continue  # an ICMP error of an earlier answer
             client = peer[0]
+            asked += len(packet)
             response = respond(packet, False, client)
             if response is not None and limiter is not None:
                 bucket = buckets.get(client)
@@ -85,4 +87,4 @@ class UdpListener:
         else:
             count = _BATCH
         if count:
-            self._traffic.batch("udp", count, answered, unsent, octets, self._clock() - began)
+            self._traffic.batch("udp", count, answered, unsent, octets, self._clock() - began, asked, self._six)

@@ -26,7 +26,7 @@ from isthmus_dns.sketch import HeavyHitters
 from isthmus_dns.subnet import SubnetMap, parse_networks, parse_place
 from isthmus_dns.tap import Dnstap, QueryLog
 from isthmus_dns.tcp import TcpLimits, TcpListener
-from isthmus_dns.traffic import Report, Traffic, rcode_counts
+from isthmus_dns.traffic import Report, Traffic, rcode_counts, type_counts
 from isthmus_dns.udp import See, UdpListener
 from isthmus_dns.unusual import Features
 from isthmus_dns.zone import Zone
@@ -83,6 +83,7 @@ class Worker:
         )
         self.responder = Responder(self.zone, features)
         self._hitters = HeavyHitters()
+        self._types: dict[str, float] = {}
         self._missing = HeavyHitters(_WANTED)
         self._limiter = RateLimiter(spec.rate_limit, proven=self.responder.proves_address) if spec.rate_limit else None
         self._dnstap = Dnstap(Path(spec.dnstap), spec.server_id) if spec.dnstap else None
@@ -171,6 +172,7 @@ class Worker:
                 await asyncio.sleep(_TICK / _FOLDS)
                 asked = self.responder.take_asked()
                 self._hitters.add(asked)
+                type_counts(self._types, asked)
                 self._missing.add(in_vain(asked, self.zone))
 
     def _report(self) -> Report:
@@ -184,6 +186,7 @@ class Worker:
             services=len(self.zone),
             serial=self.zone.serial,
             refused=self.follower.refused,
+            types=self._types,
             top=tuple(self._hitters.top()),
             missing=tuple(wanted(self._missing.top(_WANTED_TOLD), self.zone)),
             withheld=self._limiter.withheld if self._limiter is not None else 0,

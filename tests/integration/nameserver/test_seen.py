@@ -31,7 +31,8 @@ FOUND = "NOERROR | A 10.1.2.3"
 # out: coredns_plugin_enabled, responses over HTTPS and QUIC, queries with DO, EDNS sizes of queries; what it calls
 # panics is `worker_restarts_total`.
 COREDNS = {
-    "coredns_dns_requests_total": ("counter", {"proto"}),
+    "coredns_dns_requests_total": ("counter", {"family", "proto"}),
+    "coredns_dns_request_size_bytes": ("histogram", {"proto"}),
     "coredns_dns_request_duration_seconds": ("histogram", {"proto"}),
     "coredns_dns_response_size_bytes": ("histogram", {"proto"}),
     "coredns_dns_responses_total": ("counter", {"rcode"}),
@@ -93,8 +94,11 @@ async def test_dashboards_for_coredns_need_only_another_prefix(tmp_path: Path, w
         async def counted() -> str:
             text = await page(web)
             for start, least in (
-                ('isthmus_dns_requests_total{proto="udp"', 7),
-                ('isthmus_dns_requests_total{proto="tcp"', 1),
+                ('isthmus_dns_requests_total{family="1",proto="udp"', 7),
+                ('isthmus_dns_requests_by_type_total{type="A"', 6),
+                ('isthmus_dns_request_size_bytes_count{proto="udp"', 7),
+                ('isthmus_dns_request_size_bytes_sum{proto="udp"', 7 * 30),
+                ('isthmus_dns_requests_total{family="1",proto="tcp"', 1),
                 ('isthmus_dns_responses_total{rcode="NOERROR"', 6),
                 ('isthmus_dns_responses_total{rcode="NXDOMAIN"', 1),
                 ('isthmus_dns_responses_total{rcode="REFUSED"', 1),

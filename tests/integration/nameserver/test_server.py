@@ -106,7 +106,7 @@ async def test_from_not_synced_to_answers_to_changes(feed: Feed, workers: int) -
 
             await eventually(ready)
             text = (await under_test.get("/metrics"))[1]
-            assert 'isthmus_dns_requests_total{proto="udp",worker="0"}' in text
+            assert 'isthmus_dns_requests_total{family="1",proto="udp",worker="0"}' in text
             assert 'isthmus_dns_responses_total{rcode="SERVFAIL",worker="0"}' in text
 
 

@@ -12,7 +12,7 @@ from isthmus_dns.intake import apply_header, mark
 from isthmus_dns.ratelimit import RateLimiter
 from isthmus_dns.server import Board
 from isthmus_dns.sketch import HeavyHitters, Hitter, merge_top
-from isthmus_dns.traffic import Report, Traffic, rcode_counts
+from isthmus_dns.traffic import Report, Traffic, rcode_counts, type_counts
 from isthmus_dns.unusual import Features
 from isthmus_dns.web import Numbers
 from isthmus_sync.proto import isthmus_pb2 as pb
@@ -218,6 +218,20 @@ def test_response_codes_add_up_to_the_answers() -> None:
     assert rcode_counts(traffic, nxdomain=2, outcomes={3: 1, 5: 2}) == {"NXDOMAIN": 3, "REFUSED": 2, "NOERROR": 5}
 
 
+def test_requests_are_counted_by_family_size_and_type() -> None:
+    traffic = Traffic()
+    traffic.batch("udp", 10, 10, 0, 900, 0.001, asked=450, six=True)
+    traffic.batch("udp", 4, 4, 0, 400, 0.001, asked=1200)
+    assert (traffic.udp.requests, traffic.udp.requests_six) == (14, 10)
+    assert traffic.udp.request_sizes.total == 1650
+    assert traffic.udp.request_sizes.counts[:4] == [10, 0, 0, 4], "of 45 and of 300 octets"
+
+    types: dict[str, float] = {}
+    for rtype, times in ((1, 2.5), (1, 1.0), (28, 3.0), (65280, 4.0), (65281, 1.0)):
+        type_counts(types, {b"\1a\0" + rtype.to_bytes(2, "big") + b"\0\1": times})
+    assert types == {"A": 3.5, "AAAA": 3.0, "other": 5.0}
+
+
 def report(**fields: object) -> Report:
     told: dict[str, object] = {"traffic": Traffic(), "rcodes": {}, "connected": True, "synced": True}
     told |= {"stale": False, "services": 1, "serial": 1, "refused": 0}
@@ -242,6 +256,8 @@ def test_readiness_names_the_worker_and_what_it_lacks() -> None:
     "name",
     [
         "requests_total",
+        "requests_by_type_total",
+        "request_size_bytes_bucket",
         "responses_total",
         "request_duration_seconds_bucket",
         "response_size_bytes_bucket",
@@ -256,7 +272,7 @@ def test_readiness_names_the_worker_and_what_it_lacks() -> None:
 )
 def test_metrics_have_the_names_that_are_documented(name: str) -> None:
     board = Board(1)
-    board.take("0", report(rcodes={"NOERROR": 3}))
+    board.take("0", report(rcodes={"NOERROR": 3}, types={"A": 2.6}))
     registry = CollectorRegistry()
     registry.register(Numbers(board.collect))
 
