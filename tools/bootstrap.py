@@ -34,6 +34,7 @@ INPUTS = (
     "tools/etcd/go.sum",
     "tools/etcd/main.go",
 )
+SOURCE_ROOTS = ("federation", "gateway", "dns")
 OLDEST_PYTHON = (3, 11)
 OLDEST_ETCD = (3, 5, 4)  # earlier 3.5 releases can lose data after a crash
 HEARTBEAT = 15.0  # seconds between two signs of life of a long step
@@ -149,6 +150,8 @@ def install_packages() -> None:
     with step("Isthmus itself, editable"):
         # The build backend is one of the locked packages: nothing that is not pinned is fetched for the build.
         pip(python, "isthmus", "--no-deps", "--no-build-isolation", "--no-index", "--editable", ".")
+        # As pip does for packages: else the first call of each command compiles what it imports.
+        run("compile", [str(python), "-m", "compileall", "-q", *SOURCE_ROOTS], "the code of Isthmus cannot be compiled")
     with step("Envoy") as this:
         this.note = envoy_version()
 
