@@ -1,7 +1,7 @@
 """Write the file Envoy starts with: who it is, where its agent is, and nothing else."""
 
 import msgspec
-from envoy.config.bootstrap.v3.bootstrap_pb2 import Admin, Bootstrap
+from envoy.config.bootstrap.v3.bootstrap_pb2 import Admin, Bootstrap, LayeredRuntime, RuntimeLayer
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.config.core.v3.address_pb2 import Address, Pipe
 from envoy.config.core.v3.base_pb2 import Node
@@ -41,6 +41,15 @@ KEPT_PREFIXES = (
 )
 KEPT_SUFFIXES = (".upstream_cx_total", ".membership_healthy")
 
+# A server that has answered closes its connection, and the other gateway ends the tunnel with "end of data" and a reset
+# without an error. Envoy 1.40 makes a TCP reset of that, which takes what has not been delivered yet with it.
+RUNTIME = {
+    # The end of a tunnel is the end of the data, not a reset of the client's connection.
+    "envoy.reloadable_features.propagate_upstream_rst_through_tunneled_tcp_proxy": False,
+    # What was received before such a reset is delivered, however slowly the client reads.
+    "envoy.reloadable_features.http_preserve_rst_no_error": True,
+}
+
 
 class EnvoySettings(msgspec.Struct, frozen=True):
     """What one Envoy must know before it meets its agent; paths are absolute."""
@@ -61,6 +70,7 @@ def build_bootstrap(settings: EnvoySettings) -> str:
         bootstrap_extensions=[extension("envoy.bootstrap.internal_listener", InternalListener())],
         static_resources=Bootstrap.StaticResources(clusters=[_xds_cluster(settings.xds_socket)]),
         dynamic_resources=Bootstrap.DynamicResources(ads_config=_ads(), cds_config=ads(), lds_config=ads()),
+        layered_runtime=_runtime(),
         stats_config=StatsConfig(stats_matcher=StatsMatcher(inclusion_list=_kept())),
         overload_manager=OverloadManager(
             resource_monitors=[
@@ -74,6 +84,12 @@ def build_bootstrap(settings: EnvoySettings) -> str:
         ),
     )
     return MessageToJson(bootstrap, preserving_proto_field_name=True)
+
+
+def _runtime() -> LayeredRuntime:
+    layer = RuntimeLayer(name="isthmus")
+    layer.static_layer.update(RUNTIME)
+    return LayeredRuntime(layers=[layer])
 
 
 def _ads() -> ApiConfigSource:

@@ -4,7 +4,6 @@ from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.config.common.mutation_rules.v3.mutation_rules_pb2 import HeaderMutation
 from envoy.config.core.v3.address_pb2 import Address, SocketAddress
 from envoy.config.core.v3.base_pb2 import DataSource, HeaderValue, HeaderValueOption
-from envoy.config.core.v3.protocol_pb2 import Http2ProtocolOptions, KeepaliveSettings
 from envoy.config.listener.v3.listener_components_pb2 import Filter, FilterChain
 from envoy.config.listener.v3.listener_pb2 import Listener
 from envoy.config.rbac.v3 import rbac_pb2 as rbac
@@ -39,6 +38,7 @@ from isthmus_gateway.resources.assignments import build_export_assignments
 from isthmus_gateway.resources.bootstrap import HTTP_OPTIONS
 from isthmus_gateway.resources.checks import active_checks, balancing, circuit_breakers
 from isthmus_gateway.resources.encode import Resources, ads, encoded, extension, milliseconds, no, packed
+from isthmus_gateway.resources.flow import tunnels
 from isthmus_gateway.resources.http import router
 from isthmus_gateway.resources.services import upstream_http
 from isthmus_gateway.resources.transport import from_gateways
@@ -64,10 +64,7 @@ def build_ingress(address: str, port: int) -> dict[str, bytes]:
         ),
         http_filters=[router()],
         codec_type=HttpConnectionManager.HTTP2,
-        http2_protocol_options=Http2ProtocolOptions(
-            allow_connect=True,
-            connection_keepalive=KeepaliveSettings(interval=milliseconds(5_000), timeout=milliseconds(5_000)),
-        ),
+        http2_protocol_options=tunnels(ping_ms=5_000, patience_ms=5_000),
         upgrade_configs=[HttpConnectionManager.UpgradeConfig(upgrade_type="CONNECT")],
         stream_idle_timeout=milliseconds(IDLE_MS),
         early_header_mutation_extensions=[extension("envoy.http.early_header_mutation.header_mutation", _local_name())],

@@ -2,7 +2,6 @@
 
 from envoy.config.cluster.v3.cluster_pb2 import Cluster as EnvoyCluster
 from envoy.config.core.v3.address_pb2 import BindConfig
-from envoy.config.core.v3.protocol_pb2 import Http2ProtocolOptions, KeepaliveSettings
 from envoy.config.core.v3.socket_option_pb2 import SocketOption
 from envoy.config.listener.v3.listener_components_pb2 import Filter, FilterChain
 from envoy.config.listener.v3.listener_pb2 import Listener
@@ -16,6 +15,7 @@ from isthmus_gateway.resources.assignments import build_remote_assignment
 from isthmus_gateway.resources.bootstrap import HTTP_OPTIONS
 from isthmus_gateway.resources.checks import balancing, circuit_breakers, gateway_checks, gateway_outliers
 from isthmus_gateway.resources.encode import Resources, ads, encoded, milliseconds, number, packed
+from isthmus_gateway.resources.flow import tunnels
 from isthmus_gateway.resources.transport import to_gateway
 
 PROBE_TIMEOUT_MS = 250
@@ -96,9 +96,6 @@ def _http2() -> HttpProtocolOptions:
     gateway's kernel still acknowledges everything that is sent. They are patient, for they end what only stutters."""
     return HttpProtocolOptions(
         explicit_http_config=HttpProtocolOptions.ExplicitHttpConfig(
-            http2_protocol_options=Http2ProtocolOptions(
-                allow_connect=True,
-                connection_keepalive=KeepaliveSettings(interval=milliseconds(500), timeout=milliseconds(2_000)),
-            )
+            http2_protocol_options=tunnels(ping_ms=500, patience_ms=2_000)
         )
     )
