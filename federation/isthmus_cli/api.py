@@ -151,14 +151,24 @@ def _context(config: AdminConfig) -> ssl.SSLContext:
     for path in (config.root, config.certificate, config.key):
         if not path.is_file():
             raise InvalidInput(f"{path} is missing", "It is written by 'isthmus init'; copy it from where that ran.")
+    mend = "Copy it from where 'isthmus init' ran."
     try:
         context.load_verify_locations(cafile=str(config.root))
+    except (ssl.SSLError, OSError) as error:
+        raise InvalidInput(f"the trust root {config.root} cannot be used: {_damage(error)}", mend) from None
+    try:
         context.load_cert_chain(str(config.certificate), str(config.key))
     except (ssl.SSLError, OSError) as error:
-        raise InvalidInput(
-            f"the admin credential cannot be used: {_reason(error)}", f"Look at {config.certificate}."
-        ) from None
+        pair = f"{config.certificate} with {config.key}"
+        raise InvalidInput(f"the admin credential {pair} cannot be used: {_damage(error)}", mend) from None
     return context
+
+
+def _damage(error: OSError) -> str:
+    """Why OpenSSL takes no certificate or key; what it says itself tells a person nothing."""
+    if isinstance(error, ssl.SSLError):
+        return "they do not belong together" if "MISMATCH" in (error.reason or "") else "it is damaged"
+    return (error.strerror or "").lower()
 
 
 def _reason(error: Exception) -> str:

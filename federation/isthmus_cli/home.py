@@ -100,7 +100,7 @@ def read_config(home: Path) -> AdminConfig:
 
     path = home / CONFIG_NAME
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise InvalidInput(
             f"there is no federation in {home}",
@@ -117,14 +117,17 @@ def read_config(home: Path) -> AdminConfig:
         raise InvalidInput(f"{path} does not say {', '.join(missing)}", "Compare it with docs/reference.md.")
     if unknown := sorted(raw.keys() - wanted):
         raise InvalidInput(f"{path} has an unknown entry {unknown[0]!r}", f"It may hold {', '.join(sorted(wanted))}.")
-    if not isinstance(raw["controllers"], list) or not all(isinstance(c, str) for c in raw["controllers"]):
-        raise InvalidInput(f"{path}: controllers must be a list of host:port texts")
+    controllers = raw.pop("controllers")
+    if not isinstance(controllers, list) or not controllers or not all(isinstance(c, str) for c in controllers):
+        raise InvalidInput(f"{path}: controllers is no list of texts", 'Write controllers = ["127.0.0.1:15014"].')
+    if strange := [name for name in sorted(raw) if not isinstance(raw[name], str)]:
+        raise InvalidInput(f"{path}: {strange[0]} is no text", "Put it between quotes.")
     return AdminConfig(
-        controllers=tuple(raw["controllers"]),
-        server_name=str(raw["server_name"]),
-        root=home / str(raw["root"]),
-        certificate=home / str(raw["certificate"]),
-        key=home / str(raw["key"]),
+        controllers=tuple(controllers),
+        server_name=raw["server_name"],
+        root=home / raw["root"],
+        certificate=home / raw["certificate"],
+        key=home / raw["key"],
     )
 
 

@@ -35,10 +35,12 @@ def init(home: Path | None, domain: str, name: str | None, admin: str, controlle
     if (folder / "config.toml").exists():
         raise InvalidInput(f"there is already a federation in {folder}", "Use another folder with --home.")
     addresses = tuple(part.strip() for part in controllers.split(",") if part.strip())
+    if not addresses:
+        raise InvalidInput("no controller is named", "Give its address with --controller HOST:PORT, or leave it out.")
     for address in addresses:
         parse_address(address, 15014)
     place = controller_folder(folder)
-    made = init_federation(place, name or domain.split(".", maxsplit=1)[0], domain, admin)
+    made = init_federation(place, name or domain.partition(".")[0].lower(), domain, admin)
     config = write_config(
         folder,
         AdminConfig(

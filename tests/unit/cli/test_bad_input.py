@@ -142,6 +142,46 @@ def test_a_broken_configuration_is_named_with_its_place(empty: Path) -> None:
     assert "line 1" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ('controllers = "127.0.0.1:1"', 'controllers is no list of texts. Write controllers = ["127.0.0.1:15014"].'),
+        ("controllers = []", "controllers is no list of texts."),
+        ("server_name = 3", "server_name is no text. Put it between quotes."),
+    ],
+)
+def test_a_configuration_entry_of_another_kind_is_named(entry: str, said: str, federation: Path, empty: Path) -> None:
+    name = entry.partition(" ")[0]
+    lines = (federation / "config.toml").read_text().splitlines()
+    (empty / "config.toml").write_text("\n".join(entry if line.startswith(name) else line for line in lines))
+    done = isthmus("status", home=empty)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert f"config.toml: {said}" in done.stderr
+
+
+def test_a_configuration_may_come_from_another_editor(federation: Path, empty: Path) -> None:
+    text = (federation / "config.toml").read_text()
+    (empty / "config.toml").write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    assert "root.pem is missing" in isthmus("status", home=empty).stderr
+
+
+def test_a_damaged_credential_is_named_without_the_words_of_openssl(federation: Path, empty: Path) -> None:
+    home = empty / "home"
+    shutil.copytree(federation, home)
+    key = next(home.glob("controller/admins/*.key"))
+    key.write_text("rubbish")
+    said = isthmus("status", home=home).stderr
+    assert f"with {key} cannot be used: it is damaged. Copy it from" in said and "SSL" not in said
+    (home / "controller" / "root.pem").write_text("rubbish")
+    assert "root.pem cannot be used: it is damaged. Copy it from" in isthmus("status", home=home).stderr
+
+
+def test_init_without_a_controller_makes_nothing(empty: Path) -> None:
+    done = isthmus("init", "--domain", "fed.example", "--controller", " , ", home=empty / "new")
+    assert (done.returncode, (empty / "new").exists()) == (1, False)
+    assert "no controller is named. Give its address with --controller" in done.stderr
+
+
 def test_an_unknown_configuration_entry_is_named(federation: Path, empty: Path) -> None:
     text = (federation / "config.toml").read_text()
     (empty / "config.toml").write_text(text + 'colour = "red"\n')
