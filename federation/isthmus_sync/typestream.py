@@ -60,8 +60,6 @@ class TypeStream:
         for name, version in known.items():
             if self._wanted(name):
                 self._sent[name] = version
-        if known:
-            self._seen = None
 
     def _subscribe(self, name: str, known: Mapping[str, str], current: int) -> None:
         if name == WILDCARD:
@@ -169,7 +167,7 @@ class TypeStream:
             self._consider(name, current)
 
     def _everything(self) -> list[str]:
-        names = dict.fromkeys(self._sent)
+        names = dict.fromkeys((*self._sent, *self._due))
         names.update(dict.fromkeys(r.name for r in self._cache) if self._wildcard else dict.fromkeys(self._names))
         return list(names)
 

@@ -218,6 +218,18 @@ def test_what_came_and_went_between_two_responses_is_not_mentioned() -> None:
     assert play.hears_nothing()
 
 
+def test_what_came_and_went_is_not_mentioned_either_when_everything_is_asked_for_again() -> None:
+    play = Play()
+    play.says(subscribe=["*"])
+    response = play.hears_one()
+    play.put(a="1")
+    assert play.hears_nothing()  # it waits for the answer
+    play.says(subscribe=["*"])
+    play.remove("a")
+    play.acks(response)
+    assert not gone(play.hears_one())
+
+
 def test_an_unsubscribed_name_is_not_sent_any_more() -> None:
     play = Play()
     play.put(a="1")

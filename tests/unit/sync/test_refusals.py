@@ -97,6 +97,17 @@ def test_the_removal_of_a_refused_resource_is_announced() -> None:
     assert gone(play.hears_one()) == {"a"}
 
 
+def test_a_refused_resource_that_went_and_came_back_is_tried_again() -> None:
+    play = Play()
+    play.put(a="bad")
+    play.says(subscribe=["*"])
+    play.nacks(play.hears_one(), a="no")
+    play.remove("a")
+    play.acks(play.hears_one())
+    play.put(a="bad")
+    assert told(play.hears_one()) == {"a": "bad"}
+
+
 def test_asking_for_a_refused_resource_is_answered() -> None:
     play = Play()
     play.put(a="bad")
