@@ -21,6 +21,7 @@ _UNITS = {"ms": 1, "s": 1000, "m": 60_000}
 
 
 def read_check(node: Node, ports: Sequence[ServicePort]) -> HealthCheck:
+    """The `healthCheck` of a service that has these ports: a word or a mapping; raises FileError with the place."""
     if isinstance(node, Text):
         return HealthCheck(kind=CheckKind(one_of(node, "healthCheck", [kind.value for kind in CheckKind])))
     check = fields_of(node, "healthCheck")

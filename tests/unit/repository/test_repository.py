@@ -135,6 +135,37 @@ def test_links_between_documents_lead_somewhere() -> None:
     assert not broken
 
 
+def test_links_to_a_place_in_a_document_lead_to_a_heading() -> None:
+    broken = []
+    for path in tracked():
+        if path.suffix != ".md":
+            continue
+        for target, place in re.findall(r"\]\(([^)#\s]*)#([^)\s]+)\)", path.read_text()):
+            if not re.match(r"[a-z]+:", target) and place not in headings(path.parent / target if target else path):
+                broken.append(f"{named(path)} -> {target}#{place}")
+    assert not broken
+
+
+def headings(path: Path) -> set[str]:
+    """The places of a document as GitHub calls them; what stands in blocks of code is no heading."""
+    text = re.sub(r"(?ms)^```.*?^```", "", path.read_text()) if path.is_file() else ""
+    return {
+        re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-") for title in re.findall(r"(?m)^#+ (.+)$", text)
+    }
+
+
+def test_every_file_of_the_code_that_a_document_names_exists() -> None:
+    folders = ("tests", "docs", "tools", "federation", "dns", "terraform", "kind-multicluster")
+    missing = [
+        f"{named(path)} names {name}"
+        for path in tracked()
+        if path.suffix == ".md"
+        for name in re.findall(rf"`((?:{'|'.join(folders)})/[\w./*-]+)`", path.read_text())
+        if not any(ROOT.glob(name.rstrip("/")))
+    ]
+    assert not missing
+
+
 def test_every_module_says_in_its_docstring_what_it_decides_or_moves() -> None:
     bare = [
         named(path) for path in modules() if path.stat().st_size and not ast.get_docstring(ast.parse(path.read_text()))

@@ -49,3 +49,13 @@ def test_after_a_quiet_time_the_first_change_goes_at_once_again() -> None:
     pace.gathered(1)
     pace.sent(1.2)
     assert pace.delay(1.201) == 0
+
+
+def test_the_window_shrinks_by_half_when_changes_come_one_by_one_again() -> None:
+    pace = Pace()
+    busy(pace, 2.0, 10_000)
+    for number, window in enumerate((0.025, 0.0125, 0.00625), 1):
+        now = 2.0 + number * 0.06
+        pace.gathered(1)
+        pace.sent(now)
+        assert pace.delay(now) == pytest.approx(window)
