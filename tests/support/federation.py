@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import sys
 import urllib.error
 import urllib.request
@@ -95,6 +96,10 @@ class RunningController:
         assert self.process is not None
         if not self.process.running:
             raise self.process.ended()
+        # A command costs a second of work, which the controller that starts needs itself.
+        with socket.socket() as probe:
+            if probe.connect_ex((self.address, self._admin)) != 0:
+                return False
         return isthmus("status", home=self.home).returncode == 0
 
 
@@ -141,7 +146,8 @@ class Member:
 
     def missing(self) -> Mapping[str, str]:
         """What `/readyz` of the gateway says is missing; {"gateway": ...} when nobody answers."""
-        assert self.processes["gateway"].running, self.processes["gateway"].output()[-3000:]
+        if not self.processes["gateway"].running:
+            raise self.processes["gateway"].ended()
         try:
             with urllib.request.urlopen(f"http://{self.gateway_address}:15020/readyz", timeout=2) as answer:
                 return dict(json.loads(answer.read())["missing"])

@@ -352,7 +352,10 @@ async def test_a_service_that_goes_is_taken_away_from_the_listener_inwards(
         async def gone() -> bool:
             return not await envoy.clusters() and "front" not in await envoy.ask("listeners")
 
+        def removals() -> list[str]:
+            return [acked.type_url for acked in agent.acked if acked.removed]
+
         await eventually(gone)
-        removals = [acked.type_url for acked in agent.acked if acked.removed]
-        assert removals.index(LISTENERS) < removals.index(CLUSTERS)
+        await eventually(lambda: {LISTENERS, CLUSTERS} <= set(removals()))  # Envoy acts before it says so
+        assert removals().index(LISTENERS) < removals().index(CLUSTERS)
         assert not agent.nacked
