@@ -66,6 +66,13 @@ def test_rfc8906_unknown_types_have_no_data(rtype: str) -> None:
     assert shown(ask(SERVER, NAME, rtype)) == "NOERROR"
 
 
+@pytest.mark.parametrize("options", [b"?", b"junk!", b"\xff\xff\xff\xff", b"\0\x0a\0\1?"])
+def test_options_of_an_edns_version_of_the_future_are_not_read(options: bytes) -> None:
+    future = packet(counts=(1, 0, 0, 1), body=QUESTION + opt(version=1, options=options))
+    response = dns.message.from_wire(SERVER.respond(future) or b"")
+    assert (response.edns, response.rcode()) == (0, dns.rcode.BADVERS)
+
+
 def test_rfc8906_an_edns_version_of_the_future_is_badvers() -> None:
     response = dns.message.from_wire(SERVER.respond(packet(counts=(1, 0, 0, 1), body=QUESTION + opt(version=1))) or b"")
 
@@ -225,3 +232,13 @@ def test_an_answer_that_not_even_tcp_can_carry_is_cut_to_fit() -> None:
     response = ask(responder(headless("shop/big", hosts)), f"big.shop.svc.{ZONE}", tcp=True)
 
     assert 4000 < len(response.answer[0]) < 4100
+
+
+@pytest.mark.parametrize(("octets", "rcode"), [(255, dns.rcode.NXDOMAIN), (256, dns.rcode.FORMERR)])
+def test_a_name_has_255_octets_at_most(octets: int, rcode: int) -> None:
+    name = wire.encode_name(ZONE)
+    while room := octets - len(name):
+        taken = min(64, room) if room != 65 else 63  # a label needs two octets
+        name = bytes((taken - 1,)) + b"a" * (taken - 1) + name
+    assert len(name) == octets
+    assert rcode_of(packet(body=name + b"\0\1\0\1")) == rcode
