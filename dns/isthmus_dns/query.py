@@ -129,7 +129,10 @@ def _read_rest(packet: bytes, at: int, authority: int, additional: int) -> Edns 
             # One OPT, with the root as its owner, in the additional section (RFC 6891, section 6.1.1).
             if edns is not None or index < authority or packet[owner] != 0:
                 raise _Malformed
-            edns = Edns(rclass, (ttl >> 16) & 0xFF, bool(ttl & 0x8000), _options(packet[at : at + length]))
+            version = (ttl >> 16) & 0xFF
+            # What another version writes here is not ours to read: BADVERS is the answer (RFC 6891, section 6.1.3).
+            options = () if version else _options(packet[at : at + length])
+            edns = Edns(rclass, version, bool(ttl & 0x8000), options)
         at += length
     if at != len(packet):
         raise _Malformed
