@@ -18,6 +18,12 @@ from isthmus_sync import new_server
 _GRACE = 0.3
 """Seconds that open streams get at the end: gateways go to another replica, and keep what they know meanwhile."""
 
+_OPTIONS = (
+    # A publisher's parts have 16 MiB (isthmus_sync.publisher). What is larger ends its stream unread: a member
+    # can be hostile, and a message for each stream is held in memory.
+    ("grpc.max_receive_message_length", 20 * 1024 * 1024),
+)
+
 
 def settled(listen: Listen) -> Listen:
     """The same address with a port that is free now in place of 0; raises InvalidInput when it cannot be used."""
@@ -39,7 +45,7 @@ async def serving_grpc(
     handlers: Iterable[grpc.GenericRpcHandler], listen: Listen, identity: IdentitySource
 ) -> AsyncIterator[None]:
     """Serve `handlers` while the block runs; every client must show a certificate of the federation."""
-    server = new_server(handlers, vigilant=True)
+    server = new_server(handlers, _OPTIONS, vigilant=True)
     try:
         server.add_secure_port(str(listen), grpc_server_credentials(lambda: identity.value))
     except RuntimeError as error:

@@ -15,6 +15,9 @@ one nothing more is read until there is room."""
 _BREATH = 0.02
 """Seconds until more is read after something was foretold: unlike an update, it makes its sender wait for nothing."""
 
+_LARGE, _PER_SECOND = 1024 * 1024, 64 * 1024 * 1024
+"""Messages above that many bytes are read no faster than that: taking in a large one keeps other streams waiting."""
+
 
 async def subscribe_in_turn(wire: Wire, subscribing: Subscribing) -> None:
     """As `subscribe_on`; with `subscribing.foretell` it hears of what waits, and of what is told ahead of its turn."""
@@ -28,6 +31,8 @@ async def subscribe_in_turn(wire: Wire, subscribing: Subscribing) -> None:
         async with own_tasks() as owner:
             applying = owner.once("updates in their turn", turns.apply(wire, subscribing))
             while (payload := await wire.read()) is not None:
+                if len(payload) > _LARGE:
+                    await asyncio.sleep(len(payload) / _PER_SECOND)
                 update = subscribing.stream.receive(read_response(payload))
                 if turns.busy:
                     subscribing.foretell(update)

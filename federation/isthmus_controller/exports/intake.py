@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from isthmus_controller.exports.committer import Committer
+from isthmus_controller.exports.room import Room
 from isthmus_controller.exports.sessions import hold_session
 from isthmus_controller.metrics import ControllerMetrics
 from isthmus_controller.registry import Registry, Rejected, Wish, validate
@@ -16,6 +17,12 @@ from isthmus_kit.tasks import Owner, own_tasks
 from isthmus_sync import CAPACITY, EXPORT, GATEWAY, WILDCARD, ResourceCache, SubscriberStream, Subscribing, Update
 
 log = logging.getLogger(__name__)
+
+_SLICE = 500
+"""Resources that are looked at and committed at once: others have their turn between the parts of a large update."""
+
+_LINES = 20
+"""Refusals of one cluster that are logged within a minute."""
 
 
 class Exports:
@@ -29,6 +36,7 @@ class Exports:
         self._committer = committer
         self._metrics = metrics
         self._session_ttl = session_ttl
+        self._said: dict[ClusterId, tuple[float, int]] = {}  # since when, and how many refusals were logged
 
     @asynccontextmanager
     async def open(self, cluster: ClusterId) -> AsyncIterator[Subscribing]:
@@ -71,11 +79,29 @@ class Exports:
     def rejected(self, cluster: ClusterId, type_url: str, rejected: Mapping[str, str]) -> None:
         """Note what was refused; the gateway is told the reasons and shows them on its ServiceExports."""
         self._metrics.rejected.labels(cluster).inc(len(rejected))
-        for name, reason in rejected.items():
+        left = self._lines(cluster)
+        for name, reason in list(rejected.items())[:left]:
             log.warning(
                 "a resource was refused",
                 extra={"cluster": cluster, "type": type_url.rpartition(".")[2], "resource": name, "reason": reason},
             )
+        since, said = self._said[cluster]
+        self._said[cluster] = (since, said + min(left, len(rejected)))
+        if 0 < left <= len(rejected):
+            log.warning("refusals of this cluster are not logged for a minute", extra={"cluster": cluster})
+
+    def _lines(self, cluster: ClusterId) -> int:
+        """How many more refusals of a cluster may be logged: one that errs for ever must not fill the disk."""
+        now = asyncio.get_running_loop().time()
+        since, said = self._said.get(cluster, (now, 0))
+        if now - since >= 60:
+            since, said = now, 0
+        self._said[cluster] = (since, said)
+        return _LINES - said
+
+    def room(self, cluster: ClusterId) -> Room:
+        """What one update may bring into being."""
+        return Room(self._view.registry, cluster)
 
 
 class _Intake:
@@ -91,7 +117,7 @@ class _Intake:
 
     def foretell(self, update: Update) -> None:
         """What waits for its turn: health is told now, for a write that waits for etcd must not hold it back."""
-        if update.type_url != CAPACITY:
+        if update.type_url != CAPACITY or len(update.changed) > _SLICE:
             return
         checked = [validate(self._cluster, CAPACITY, name, changed.body) for name, changed in update.changed.items()]
         told = self._exports.foretell([wish for wish in checked if isinstance(wish, Wish)])
@@ -105,34 +131,44 @@ class _Intake:
 
     async def apply(self, update: Update) -> Mapping[str, str]:
         """Commit one response; what of it is refused, and why."""
-        resources = [(name, changed.body) for name, changed in update.changed.items()]
-        wishes: list[Wish] = []
         rejected: dict[str, str] = {}
-        for name, body in resources:
-            match validate(self._cluster, update.type_url, name, body):
-                case Wish() as wish:
-                    wishes.append(wish)
-                case Rejected(_, reason):
-                    rejected[name] = reason
-        for name in sorted(update.removed):
-            # A name that cannot exist is not there, which is all that its withdrawal asks for.
-            gone = validate(self._cluster, update.type_url, name, None)
-            wishes += [gone] if isinstance(gone, Wish) else []
-        await self._follow_sessions(wishes)
-        await self._exports.commit(self._cluster, wishes, self._foretold_since(update))
+        room = self._exports.room(self._cluster)
+        names = [*update.changed, *sorted(update.removed)]
+        for start in range(0, len(names), _SLICE):
+            part = names[start : start + _SLICE]
+            wishes = self._wishes(update, part, room, rejected)
+            await self._follow_sessions(wishes)
+            await self._exports.commit(self._cluster, wishes, self._foretold_since(update, part))
+            await asyncio.sleep(0)
+        self._waiting.discard(update.nonce)
         if rejected:
             self._exports.rejected(self._cluster, update.type_url, rejected)
         return rejected
 
-    def _foretold_since(self, update: Update) -> list[Wish]:
-        """What was foretold after this update came; all else that was foretold of its resources has its turn now."""
+    def _wishes(self, update: Update, names: Sequence[str], room: Room, rejected: dict[str, str]) -> list[Wish]:
+        """What of a part of an update may be written; the rest is put into `rejected` with the reason."""
+        wishes: list[Wish] = []
+        for name in names:
+            changed = update.changed.get(name)
+            match validate(self._cluster, update.type_url, name, changed.body if changed is not None else None):
+                case Wish() as wish if reason := room.refusal(wish):
+                    rejected[name] = reason
+                case Wish() as wish:
+                    wishes.append(wish)
+                case Rejected(_, reason) if changed is not None:
+                    rejected[name] = reason
+                case Rejected():
+                    pass  # a name that cannot exist is not there, which is all that its withdrawal asks for
+        return wishes
+
+    def _foretold_since(self, update: Update, names: Sequence[str]) -> list[Wish]:
+        """What of these was foretold after the update came; all else that was foretold of them has its turn now."""
         if update.type_url != CAPACITY:
             return []
         waited = update.nonce in self._waiting
-        self._waiting.discard(update.nonce)
         since: list[Wish] = []
         past: list[Wish] = []
-        for name in (*update.changed, *update.removed):
+        for name in names:
             wish = self._foretold.get(name)
             if wish is None:
                 continue

@@ -99,6 +99,14 @@ class Registry:
         """The services of which the registry holds an export or a capacity of this cluster."""
         return sorted(self._offers.get(cluster, ()))
 
+    def offer_count(self, cluster: ClusterId) -> int:
+        """How many services those are."""
+        return len(self._offers.get(cluster, ()))
+
+    def is_offered(self, service: ServiceName, cluster: ClusterId) -> bool:
+        """Whether this is one of them."""
+        return service in self._offers.get(cluster, ())
+
     def capacity_body(self, name: str) -> bytes | None:
         """What is published of a capacity, called NAMESPACE/SERVICE/CLUSTER; None when nothing is."""
         return self._told.get((codec.CAPACITY, name, None))
