@@ -1,6 +1,6 @@
 """How requests to an HTTP service are routed, retried and left as they are."""
 
-from envoy.config.core.v3.protocol_pb2 import Http2ProtocolOptions, HttpProtocolOptions
+from envoy.config.core.v3.protocol_pb2 import Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions
 from envoy.config.listener.v3.listener_components_pb2 import Filter
 from envoy.config.route.v3.route_components_pb2 import (
     HeaderMatcher,
@@ -16,6 +16,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3.http_connection
     HttpConnectionManager,
     HttpFilter,
 )
+from envoy.extensions.http.header_formatters.preserve_case.v3.preserve_case_pb2 import PreserveCaseFormatterConfig
 from envoy.extensions.retry.host.previous_hosts.v3.previous_hosts_pb2 import PreviousHostsPredicate
 from envoy.extensions.retry.priority.previous_priorities.v3.previous_priorities_config_pb2 import (
     PreviousPrioritiesConfig,
@@ -25,7 +26,7 @@ from envoy.type.matcher.v3.string_pb2 import StringMatcher
 
 from isthmus_core.model import ServicePort
 from isthmus_core.names import ServiceName
-from isthmus_gateway.resources.encode import milliseconds, no, number, packed
+from isthmus_gateway.resources.encode import extension, milliseconds, no, number, packed
 
 IDEMPOTENT = "GET|HEAD|OPTIONS|PUT|DELETE|TRACE"
 """Methods that may be sent twice (RFC 9110, section 9.2.2)."""
@@ -52,10 +53,23 @@ too; the retry budget (checks.py) bounds how much of that there can be at once.
 
 STREAM_IDLE_MS = 3_600_000
 
+MAX_HEADERS = 1_000
+"""Envoy's own limit is a hundred fields, where servers take what fits into their limit in bytes."""
+
 
 def router() -> HttpFilter:
     """The last HTTP filter; it adds no headers of its own."""
     return HttpFilter(name="envoy.filters.http.router", typed_config=packed(Router(suppress_envoy_headers=True)))
+
+
+def http1() -> Http1ProtocolOptions:
+    """HTTP/1.1 as it was said: the case of names and the reason phrase stay, and so do trailers."""
+    options = Http1ProtocolOptions(enable_trailers=True, allow_custom_methods=True)
+    formatter = PreserveCaseFormatterConfig(forward_reason_phrase=True)
+    options.header_key_format.stateful_formatter.CopyFrom(
+        extension("envoy.http.stateful_header_formatters.preserve_case", formatter)
+    )
+    return options
 
 
 def http_connections(service: ServiceName, port: ServicePort, cluster: str, sticky: bool) -> Filter:
@@ -76,14 +90,20 @@ def http_connections(service: ServiceName, port: ServicePort, cluster: str, stic
         http_filters=[router()],
         upgrade_configs=[HttpConnectionManager.UpgradeConfig(upgrade_type="websocket")],
         http2_protocol_options=Http2ProtocolOptions(allow_connect=True),
-        common_http_protocol_options=HttpProtocolOptions(idle_timeout=milliseconds(STREAM_IDLE_MS)),
+        common_http_protocol_options=HttpProtocolOptions(
+            idle_timeout=milliseconds(STREAM_IDLE_MS), max_headers_count=number(MAX_HEADERS)
+        ),
+        http_protocol_options=http1(),
         stream_idle_timeout=milliseconds(STREAM_IDLE_MS),
         # The gateway is a wire: what the backend and the client say about themselves stays.
         server_header_transformation=HttpConnectionManager.PASS_THROUGH,
         skip_xff_append=True,
         generate_request_id=no(),
+        # Whether the body is wanted, and what comes early, the backend says.
+        proxy_100_continue=True,
     )
     manager.http_protocol_options.accept_http_10 = True
+    manager.http_protocol_options.default_host_for_http_10 = service.host()
     return Filter(name="envoy.filters.network.http_connection_manager", typed_config=packed(manager))
 
 

@@ -19,7 +19,7 @@ from isthmus_gateway.resources.assignments import build_assignments
 from isthmus_gateway.resources.bootstrap import HTTP_OPTIONS
 from isthmus_gateway.resources.checks import active_checks, balancing, circuit_breakers, outliers
 from isthmus_gateway.resources.encode import Resources, ads, encoded, milliseconds, no, number, packed
-from isthmus_gateway.resources.http import http_connections
+from isthmus_gateway.resources.http import MAX_HEADERS, http1, http_connections
 from isthmus_gateway.resources.transport import with_destination
 
 IDLE_MS = 3_600_000
@@ -95,8 +95,8 @@ def upstream_http(app: AppProtocol) -> HttpProtocolOptions:
         keepalive = KeepaliveSettings(interval=milliseconds(1_000), timeout=milliseconds(1_000))
         explicit.http2_protocol_options.CopyFrom(Http2ProtocolOptions(connection_keepalive=keepalive))
     else:
-        explicit.http_protocol_options.SetInParent()
-    common = CommonHttpOptions(idle_timeout=milliseconds(60_000))
+        explicit.http_protocol_options.CopyFrom(http1())
+    common = CommonHttpOptions(idle_timeout=milliseconds(60_000), max_headers_count=number(MAX_HEADERS))
     return HttpProtocolOptions(common_http_protocol_options=common, explicit_http_config=explicit)
 
 
