@@ -1,7 +1,7 @@
 """Write the file Envoy starts with: who it is, where its agent is, and nothing else."""
 
 import msgspec
-from envoy.config.bootstrap.v3.bootstrap_pb2 import Admin, Bootstrap
+from envoy.config.bootstrap.v3.bootstrap_pb2 import Admin, Bootstrap, LayeredRuntime, RuntimeLayer
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.config.core.v3.address_pb2 import Address, Pipe
 from envoy.config.core.v3.base_pb2 import Node
@@ -62,6 +62,8 @@ def build_bootstrap(settings: EnvoySettings) -> str:
         static_resources=Bootstrap.StaticResources(clusters=[_xds_cluster(settings.xds_socket)]),
         dynamic_resources=Bootstrap.DynamicResources(ads_config=_ads(), cds_config=ads(), lds_config=ads()),
         stats_config=StatsConfig(stats_matcher=StatsMatcher(inclusion_list=_kept())),
+        # What the agent sets while traffic runs: how soon each service is hedged (decision 0008).
+        layered_runtime=LayeredRuntime(layers=[RuntimeLayer(name="agent", admin_layer=RuntimeLayer.AdminLayer())]),
         overload_manager=OverloadManager(
             resource_monitors=[
                 ResourceMonitor(

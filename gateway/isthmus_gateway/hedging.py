@@ -1,0 +1,104 @@
+"""Decide how long a service's idempotent request waits before it is sent elsewhere too, from how long answers took.
+
+Dean and Barroso ("The Tail at Scale", 2013) send the second request after the expected 95th percentile, so that few
+are sent twice. Here it is the 99th, and the delay is one of a few steps. What was hedged after 30 ms never shows how
+long its first answer would have taken, but whether that took longer than 30 ms is always seen. So a step is taken when
+few answers are known to be slower, and left for the longest delay, from where everything is seen again.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+
+LONGEST_MS = 250
+"""The delay of a service of which nothing is known; `resources/http.py` has a route for it and for each step."""
+
+STEPS_MS = (30, 100)
+HEADROOM = 0.8
+"""An answer counts as slow for a delay when it takes longer than this part of it: some jitter must not hedge."""
+
+FEW = 0.01
+TOO_MANY = 0.04
+"""A step is taken with at most so many slow answers (the 99th percentile), and left with more than so many."""
+
+ENOUGH = 300
+WINDOW = 500
+FADING = 0.975
+"""A step is taken after so many answers at least. Of older ones so many are kept, and of a busy service this part from
+look to look (two a second): a backend that freezes for a third of a second makes no percent of twenty seconds slow."""
+
+SPAN_S = 10.0
+PATIENCE_S = 30.0
+MOST_PATIENCE_S = 3600.0
+"""Evidence covers the first of these; after a step was left, none is taken for the second, and each time twice as long,
+until one has held for the third."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """One answered request: hedged after `delay_ms`, first byte of the answer after `took_ms` (infinite: never)."""
+
+    cluster: str
+    delay_ms: int
+    took_ms: float
+
+
+class Hedge(msgspec.Struct, frozen=True):
+    """The delay of one service, and the evidence; times are seconds of a clock that only grows."""
+
+    delay_ms: int = LONGEST_MS
+    answers: float = 0.0
+    slow: tuple[float, ...] = (0.0,) * len(STEPS_MS)
+    since: float = 0.0
+    taken_at: float = 0.0
+    calm_from: float = 0.0
+    patience_s: float = PATIENCE_S
+
+
+def observed(hedge: Hedge, answers: Iterable[Answer], now: float) -> Hedge:
+    """The evidence with the answers since the last look; what is older fades."""
+    # Answers from before a delay was given up were hedged sooner than now, and so say nothing about longer times.
+    telling = [answer.took_ms for answer in answers if answer.delay_ms >= hedge.delay_ms]
+    if not telling:
+        return hedge
+    total = hedge.answers + len(telling)
+    kept = min(1.0, max(FADING, WINDOW / total))
+    slow = tuple(
+        kept * (before + sum(took > step * HEADROOM for took in telling))
+        for before, step in zip(hedge.slow, STEPS_MS, strict=True)
+    )
+    since = hedge.since if hedge.answers else now
+    return msgspec.structs.replace(hedge, answers=kept * total, slow=slow, since=since)
+
+
+def decided(hedge: Hedge, now: float) -> Hedge:
+    """The delay that the evidence asks for: given up at once, shortened with patience."""
+    if hedge.delay_ms in STEPS_MS:
+        slow = hedge.slow[STEPS_MS.index(hedge.delay_ms)]
+        if slow > TOO_MANY * max(hedge.answers, WINDOW / 4):
+            return _given_up(hedge, now)
+    if hedge.answers < ENOUGH or now < max(hedge.since + SPAN_S, hedge.calm_from):
+        return hedge
+    for step, slow in zip(STEPS_MS, hedge.slow, strict=True):
+        if step < hedge.delay_ms and slow <= FEW * hedge.answers:
+            return msgspec.structs.replace(hedge, delay_ms=step, taken_at=now)
+    return hedge
+
+
+def _given_up(hedge: Hedge, now: float) -> Hedge:
+    held = now - hedge.taken_at
+    patience = PATIENCE_S if held >= MOST_PATIENCE_S else hedge.patience_s
+    return Hedge(calm_from=now + patience, patience_s=min(2 * patience, MOST_PATIENCE_S))
+
+
+MOST_SAMPLES = 1000
+FEW_SAMPLES = 100
+ALL = 10_000
+
+
+def next_sampling(of_ten_thousand: int, samples_a_second: float) -> int:
+    """Of how many requests in ten thousand Envoy tells: for all services together a few hundred a second."""
+    if samples_a_second > MOST_SAMPLES:
+        return max(1, int(of_ten_thousand * (MOST_SAMPLES / 3) / samples_a_second))
+    if samples_a_second < FEW_SAMPLES:
+        return min(ALL, of_ten_thousand * 4)
+    return of_ten_thousand
