@@ -6,6 +6,7 @@ long its first answer would have taken, but whether that took longer than 30 ms 
 few answers are known to be slower, and left for the longest delay, from where everything is seen again.
 """
 
+import math
 from collections.abc import Iterable
 
 import msgspec
@@ -25,7 +26,10 @@ ENOUGH = 300
 WINDOW = 500
 FADING = 0.975
 """A step is taken after so many answers at least. Of older ones so many are kept, and of a busy service this part from
-look to look (two a second): a backend that freezes for a third of a second makes no percent of twenty seconds slow."""
+look to look (two a second)."""
+
+HOLD_S = 1.5
+"""A step is left when answers have been slow for so long: a frozen backend is out of use sooner (its check fails)."""
 
 SPAN_S = 10.0
 PATIENCE_S = 30.0
@@ -49,6 +53,8 @@ class Hedge(msgspec.Struct, frozen=True):
     answers: float = 0.0
     slow: tuple[float, ...] = (0.0,) * len(STEPS_MS)
     since: float = 0.0
+    slow_from: float = math.inf
+    slow_now: bool = False
     taken_at: float = 0.0
     calm_from: float = 0.0
     patience_s: float = PATIENCE_S
@@ -62,20 +68,24 @@ def observed(hedge: Hedge, answers: Iterable[Answer], now: float) -> Hedge:
         return hedge
     total = hedge.answers + len(telling)
     kept = min(1.0, max(FADING, WINDOW / total))
-    slow = tuple(
-        kept * (before + sum(took > step * HEADROOM for took in telling))
-        for before, step in zip(hedge.slow, STEPS_MS, strict=True)
+    new = [sum(took > step * HEADROOM for took in telling) for step in STEPS_MS]
+    slow = tuple(kept * (before + more) for before, more in zip(hedge.slow, new, strict=True))
+    hedge = msgspec.structs.replace(hedge, answers=kept * total, slow=slow, since=hedge.since if hedge.answers else now)
+    if hedge.delay_ms not in STEPS_MS:
+        return hedge
+    step = STEPS_MS.index(hedge.delay_ms)
+    too_slow = slow[step] > TOO_MANY * max(hedge.answers, WINDOW / 4)
+    return msgspec.structs.replace(
+        hedge,
+        slow_from=min(hedge.slow_from, now) if too_slow else math.inf,
+        slow_now=too_slow and new[step] > TOO_MANY * len(telling),
     )
-    since = hedge.since if hedge.answers else now
-    return msgspec.structs.replace(hedge, answers=kept * total, slow=slow, since=since)
 
 
 def decided(hedge: Hedge, now: float) -> Hedge:
-    """The delay that the evidence asks for: given up at once, shortened with patience."""
-    if hedge.delay_ms in STEPS_MS:
-        slow = hedge.slow[STEPS_MS.index(hedge.delay_ms)]
-        if slow > TOO_MANY * max(hedge.answers, WINDOW / 4):
-            return _given_up(hedge, now)
+    """The delay that the evidence asks for: given up within seconds, shortened with patience."""
+    if hedge.slow_now and now - hedge.slow_from >= HOLD_S:
+        return _given_up(hedge, now)
     if hedge.answers < ENOUGH or now < max(hedge.since + SPAN_S, hedge.calm_from):
         return hedge
     for step, slow in zip(STEPS_MS, hedge.slow, strict=True):

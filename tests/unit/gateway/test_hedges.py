@@ -63,7 +63,7 @@ async def test_envoy_is_told_once_when_a_delay_changes() -> None:
     assert gateway.envoy.hedged == set()
     await gateway.hear(60)
     assert gateway.envoy.hedged == {hedge_key(ECHO, 30)} and gateway.envoy.calls == told + 1
-    await gateway.hear(2, took_ms=60.0)
+    await gateway.hear(3, took_ms=60.0)
     assert gateway.envoy.hedged == set() and gateway.hedges.delays == {LONGEST_MS: 1}
 
 
