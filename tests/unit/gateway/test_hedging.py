@@ -60,26 +60,26 @@ def test_a_few_slow_answers_count_and_one_in_a_hundred_does_not() -> None:
 
 
 def test_a_service_that_becomes_slow_is_hedged_late_within_seconds() -> None:
-    for rate in (1, 10, 500):
-        story = Story().turns(600, [1.0] * rate)
+    for rate in (1, 10, 100):
+        story = Story().turns(200, [1.0] * rate)
         assert story.hedge.delay_ms == 30
         assert story.turns(3 if rate > 1 else 15, [60.0] * rate).hedge.delay_ms == LONGEST_MS
-        assert story.turns(600 * max(1, 10 // rate), [60.0] * rate).hedge.delay_ms == 100
-        assert story.turns(600 * max(1, 10 // rate), [1.0] * rate).hedge.delay_ms == 30
+        assert story.turns(700, [60.0] * rate).hedge.delay_ms == 100
+        assert story.turns(1400, [1.0] * rate).hedge.delay_ms == 30
 
 
 def test_a_backend_that_freezes_for_a_moment_changes_nothing() -> None:
     for before_s, frozen_s in ((60, 0.5), (11, 0.5), (11, 1.0)):
-        story = Story().turns(before_s, [1.0] * 500)
-        story.turns(frozen_s, [1.0] * 200 + [math.inf] * 300).turns(60, [1.0] * 500)
+        story = Story().turns(before_s, [1.0] * 100)
+        story.turns(frozen_s, [1.0] * 40 + [math.inf] * 60).turns(60, [1.0] * 100)
         assert story.hedge.delay_ms == 30 and story.changes == 1
 
 
 def test_a_service_that_is_slow_every_minute_is_left_alone_sooner_or_later() -> None:
     story = Story()
-    for _ in range(6 * 60):
+    for _ in range(2 * 60):
         story.turns(50, [1.0] * 20).turns(10, [200.0] * 20)
-    assert story.changes <= 2 * math.log2(MOST_PATIENCE_S / PATIENCE_S) + 2 * 6
+    assert story.changes <= 2 * math.log2(MOST_PATIENCE_S / PATIENCE_S) + 2 * 2
 
 
 def test_answers_that_were_hedged_sooner_say_nothing() -> None:
@@ -88,7 +88,7 @@ def test_answers_that_were_hedged_sooner_say_nothing() -> None:
 
 
 def test_the_sample_follows_the_load() -> None:
-    assert next_sampling(ALL, 50.0) == ALL and next_sampling(1000, 50.0) == 4000
-    assert next_sampling(ALL, 15_000.0) == 222
-    assert next_sampling(222, 333.0) == 222
+    assert next_sampling(ALL, 5.0) == ALL and next_sampling(1000, 5.0) == 4000
+    assert next_sampling(ALL, 15_000.0) == 66
+    assert next_sampling(66, 99.0) == 66
     assert 0 < FADING < 1
