@@ -18,14 +18,15 @@ from isthmus_core.model import Gateway
 from isthmus_gateway.control import add_routes, register_metrics
 from isthmus_gateway.controllers import EXPORTS, Controllers
 from isthmus_gateway.distance import distances
-from isthmus_gateway.envoy import Admin, EnvoyFiles, EnvoyProcess, EnvoyState, HealthLog, find_envoy
+from isthmus_gateway.envoy import Admin, EnvoyFiles, EnvoyProcess, EnvoyState, HealthLog, answers_handler, find_envoy
 from isthmus_gateway.envoy_feed import Refusal
 from isthmus_gateway.fleet import Touched
+from isthmus_gateway.hedges import Hedges
 from isthmus_gateway.hub import Hub, sentence_of
 from isthmus_gateway.identity import gateway_identity_source
 from isthmus_gateway.membership import Membership, MembershipWatch, read_membership
 from isthmus_gateway.resources import EnvoySettings, build_bootstrap
-from isthmus_gateway.resources.names import INGRESS
+from isthmus_gateway.resources.names import CLUSTER, INGRESS
 from isthmus_gateway.settings import GatewaySettings
 from isthmus_gateway.snapshot import Snapshot, SnapshotWriter, load
 from isthmus_gateway.sources.files import FileSource
@@ -104,6 +105,7 @@ class Agent:
             self._on_change,
             self._on_refusals,
         )
+        self.hedges: Final = Hedges(self._admin, lambda name: name in self.hub.feed.publication[CLUSTER])
         self.controllers: Final = Controllers(
             settings.controllers or member.controllers,
             f"controller.{member.domain}",
@@ -143,7 +145,9 @@ class Agent:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(serving(app, self.settings.web_address, self.settings.web_port))
             await stack.enter_async_context(serving_on_socket(local, folder / "agent.sock"))
-            await stack.enter_async_context(_feeding(self._envoy_files.xds_socket, ADS_METHOD, envoy))
+            await stack.enter_async_context(
+                _feeding(self._envoy_files.xds_socket, ADS_METHOD, envoy, answers_handler(self.hedges.take))
+            )
             zone = Publishing(self.hub.zone.publication)
             await stack.enter_async_context(_feeding(folder / "zone.sock", ZONE_METHOD, zone))
             await self._serve(stop)
@@ -178,6 +182,7 @@ class Agent:
         tasks.start("envoy", self._process.run(bootstrap, self._on_envoy))
         tasks.start("envoy readiness", self._watch_envoy())
         tasks.start("verdicts", self._health.follow(self.hub.take_verdicts))
+        tasks.start("hedges", self.hedges.run())
         tasks.start("routes", self.hub.routes.run(self.hub.computed))
         tasks.start("files", self.files.run())
         tasks.start("services", self._follow_services())
@@ -247,6 +252,7 @@ class Agent:
         if state.running:
             self.envoy_starts += 1
             self._health.read_again()
+            self.hedges.ask_again()
         self.readiness.set("envoy", ok=False, why=state.why or "Envoy is starting")
         self.envoy_state.publish(state)
 
@@ -320,14 +326,16 @@ class Agent:
 
 
 @asynccontextmanager
-async def _feeding(path: Path, method: str, publishing: Publishing) -> AsyncIterator[None]:
+async def _feeding(
+    path: Path, method: str, publishing: Publishing, *others: grpc.GenericRpcHandler
+) -> AsyncIterator[None]:
     """Serve one publication on a unix socket, with a server of its own: what Envoy is told holds a key."""
 
     @asynccontextmanager
     async def feed(_: Caller) -> AsyncIterator[Publishing]:
         yield publishing
 
-    server: grpc.aio.Server = new_server([publisher_handler(method, lambda caller: caller, feed)])
+    server: grpc.aio.Server = new_server([publisher_handler(method, lambda caller: caller, feed), *others])
     mask = os.umask(0o177)
     try:
         server.add_insecure_port(f"unix:{path}")

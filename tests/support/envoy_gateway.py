@@ -29,7 +29,17 @@ from isthmus_core.model import (
 )
 from isthmus_core.names import ClusterId, Locality, ServiceName
 from isthmus_core.route import ServiceRoute, route
-from isthmus_gateway.envoy import Admin, EnvoyFiles, EnvoyProcess, EnvoyState, HealthLog, Verdict, find_envoy
+from isthmus_gateway.envoy import (
+    Admin,
+    EnvoyFiles,
+    EnvoyProcess,
+    EnvoyState,
+    HealthLog,
+    Verdict,
+    answers_handler,
+    find_envoy,
+)
+from isthmus_gateway.hedges import Hedges
 from isthmus_gateway.resources import (
     TYPES,
     EnvoySettings,
@@ -43,7 +53,7 @@ from isthmus_gateway.resources import (
     build_service,
     build_trust,
 )
-from isthmus_gateway.resources.names import ENDPOINT
+from isthmus_gateway.resources.names import CLUSTER, ENDPOINT
 from isthmus_kit.pki import Subject, encode, issue_leaf, make_key, make_root, sign_authority
 from isthmus_kit.pki.certificates import Authority
 from isthmus_sync import (
@@ -114,6 +124,7 @@ class EnvoyGateway:
         self.admin = Admin(self.files.admin_socket)
         self.health = HealthLog(self.files.health_log, self.admin)
         self.publication = Publication([ResourceCache(type_url) for type_url in TYPES], order=ENVOY)
+        self.hedges = Hedges(self.admin, lambda name: name in self.publication[CLUSTER])
         self.process = EnvoyProcess(find_envoy(), self.files, concurrency)
         self.states: list[EnvoyState] = []
         self.verdicts: dict[tuple[str, str, int], bool] = {}
@@ -121,6 +132,7 @@ class EnvoyGateway:
         self.nacks: list[Nacked] = []
         self.unreachable: set[ClusterId] = set()
         self.move_services = True
+        self.follows_answers = True
         self._services: dict[
             ServiceName, tuple[Mapping[ClusterId, Capacity], LocalService | None, Sequence[Export]]
         ] = {}
@@ -226,7 +238,9 @@ class EnvoyGateway:
         async def feed(_: object) -> AsyncIterator[Publishing]:
             yield Publishing(self.publication, on_nacked=self.nacks.append)
 
-        server = new_server([publisher_handler(ADS_METHOD, lambda caller: caller, feed)])
+        server = new_server(
+            [publisher_handler(ADS_METHOD, lambda caller: caller, feed), answers_handler(self.hedges.take)]
+        )
         server.add_insecure_port(f"unix:{self.files.xds_socket}")
         await server.start()
         settings = EnvoySettings(
@@ -237,6 +251,8 @@ class EnvoyGateway:
                 run = self.process.run(build_bootstrap(settings), self.states.append)
                 self._envoy = group.create_task(run, name="envoy")
                 parts = [self._envoy, group.create_task(self.health.follow(self._on_verdicts), name="verdicts")]
+                if self.follows_answers:
+                    parts.append(group.create_task(self.hedges.run(), name="hedges"))
                 try:
                     yield self
                 finally:

@@ -1,6 +1,7 @@
 """Ask a running Envoy over its admin socket: is it ready, what does it count, whom does it think healthy."""
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 
 import aiohttp
@@ -9,6 +10,7 @@ import msgspec
 from isthmus_core.errors import Unavailable
 
 TIMEOUT_S = 5.0
+KEYS_A_CALL = 100  # a request line and headers of 60 KiB are the most that Envoy takes
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -52,6 +54,15 @@ class _Clusters(msgspec.Struct, frozen=True):
     cluster_statuses: tuple[_ClusterStatus, ...] = ()
 
 
+class _RuntimeEntry(msgspec.Struct, frozen=True):
+    final_value: str = ""
+
+
+class _Runtime(msgspec.Struct, frozen=True):
+    entries: dict[str, _RuntimeEntry] = {}
+
+
+_RUNTIME = msgspec.json.Decoder(_Runtime)
 _CLUSTERS = msgspec.json.Decoder(_Clusters)
 
 
@@ -92,6 +103,20 @@ class Admin:
             for host in cluster.host_statuses
             if host.address.socket_address is not None and not host.health_status.pending_active_hc
         )  # fmt: skip
+
+    async def runtime(self) -> dict[str, str]:
+        """The runtime keys that are set, with what counts for each."""
+        try:
+            entries = _RUNTIME.decode(await self._good("GET", "/runtime")).entries
+        except msgspec.DecodeError as error:
+            raise Unavailable("Envoy's runtime cannot be read") from error
+        return {name: entry.final_value for name, entry in entries.items()}
+
+    async def set_runtime(self, values: Mapping[str, str]) -> None:
+        """Set runtime keys, effective at once; an empty value takes a key away."""
+        names = list(values)
+        for start in range(0, len(names), KEYS_A_CALL):
+            await self._good("POST", "/runtime_modify", **{n: values[n] for n in names[start : start + KEYS_A_CALL]})
 
     async def drain(self) -> None:
         """Ask clients to leave with their next answer; Envoy goes on serving."""

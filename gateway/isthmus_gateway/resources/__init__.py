@@ -10,6 +10,7 @@ from isthmus_gateway.resources.encode import Encoded, Resources
 from isthmus_gateway.resources.ingress import build_export, build_ingress
 from isthmus_gateway.resources.names import TYPES, EnvoyCluster, Side, parse_cluster_name
 from isthmus_gateway.resources.remotes import PROBE_TIMEOUT_MS, build_remote
+from isthmus_gateway.resources.samples import parse_answers
 from isthmus_gateway.resources.secrets import build_identity, build_trust
 from isthmus_gateway.resources.services import build_service
 
@@ -31,5 +32,6 @@ __all__ = [
     "build_remote_assignment",
     "build_service",
     "build_trust",
+    "parse_answers",
     "parse_cluster_name",
 ]

@@ -87,9 +87,11 @@ def build_bootstrap(settings: EnvoySettings) -> str:
 
 
 def _runtime() -> LayeredRuntime:
-    layer = RuntimeLayer(name="isthmus")
-    layer.static_layer.update(RUNTIME)
-    return LayeredRuntime(layers=[layer])
+    ours = RuntimeLayer(name="isthmus")
+    ours.static_layer.update(RUNTIME)
+    # What the agent sets while traffic runs: how soon each service is hedged (docs/decisions/0009).
+    agent = RuntimeLayer(name="agent", admin_layer=RuntimeLayer.AdminLayer())
+    return LayeredRuntime(layers=[ours, agent])
 
 
 def _ads() -> ApiConfigSource:

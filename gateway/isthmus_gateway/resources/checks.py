@@ -17,6 +17,8 @@ from isthmus_gateway.resources.names import HEALTH_PATH
 # A cluster that never had traffic is checked this much more seldom: most services are called from few clusters.
 NO_TRAFFIC_FACTOR = 10
 UNLIMITED = 1_000_000
+MOST_RETRIES = 10_000
+"""Retries at a time of one service, or a fifth of its requests if that is more."""
 
 
 def active_checks(
@@ -129,8 +131,9 @@ def balancing(panic_percent: float, wait_for_first_check: bool) -> Cluster.Commo
 def circuit_breakers() -> CircuitBreakers:
     """Room for a failover: the defaults (1024 connections, 3 retries at a time) lose requests in one.
 
-    Retries of a failover last milliseconds, so a hundred at a time carry tens of thousands a second. A service that has
-    become slow is what the budget is for: no more than a fifth of its requests is repeated, so that it can recover.
+    All requests that are with a backend when it dies are repeated in the same moment: the budget must hold them all, or
+    some are lost. It is the last bound for a service that refuses everybody; that one which takes its time is not sent
+    everything twice is the matter of hedging.py.
     """
     return CircuitBreakers(
         thresholds=[
@@ -140,7 +143,7 @@ def circuit_breakers() -> CircuitBreakers:
                 max_pending_requests=number(UNLIMITED),
                 max_requests=number(UNLIMITED),
                 retry_budget=CircuitBreakers.Thresholds.RetryBudget(
-                    budget_percent=Percent(value=20.0), min_retry_concurrency=number(100)
+                    budget_percent=Percent(value=20.0), min_retry_concurrency=number(MOST_RETRIES)
                 ),
             )
         ]

@@ -1,5 +1,7 @@
 """How requests to an HTTP service are routed, retried and left as they are."""
 
+from functools import cache
+
 from envoy.config.core.v3.protocol_pb2 import Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions
 from envoy.config.listener.v3.listener_components_pb2 import Filter
 from envoy.config.route.v3.route_components_pb2 import (
@@ -26,7 +28,10 @@ from envoy.type.matcher.v3.string_pb2 import StringMatcher
 
 from isthmus_core.model import ServicePort
 from isthmus_core.names import ServiceName
+from isthmus_gateway.hedging import LONGEST_MS, START_MS, STEPS_MS
 from isthmus_gateway.resources.encode import extension, milliseconds, no, number, packed
+from isthmus_gateway.resources.names import hedge_key, hedge_route
+from isthmus_gateway.resources.samples import sampling
 
 IDEMPOTENT = "GET|HEAD|OPTIONS|PUT|DELETE|TRACE"
 """Methods that may be sent twice (RFC 9110, section 9.2.2)."""
@@ -41,14 +46,6 @@ CHOICES = 40
 
 An endpoint that refuses at once has the fewest requests under way, so a least-request choice of two prefers it three
 times in four: with a handful of choices one request in two hundred met it at every retry.
-"""
-
-HEDGE_MS = 250
-"""An idempotent request without an answer after this time is sent to another host as well, and the first answer wins.
-
-A failed health check does not close HTTP connections (envoy#2295), so a request that is with a frozen backend would
-wait for ever. New requests leave such a backend as soon as its check fails. What honestly takes longer is sent again
-too; the retry budget (checks.py) bounds how much of that there can be at once.
 """
 
 STREAM_IDLE_MS = 3_600_000
@@ -82,12 +79,13 @@ def http_connections(service: ServiceName, port: ServicePort, cluster: str, stic
                 VirtualHost(
                     name=service.host(),
                     domains=["*"],
-                    routes=[_route(cluster, WHEN_IDEMPOTENT, sticky, IDEMPOTENT), _route(cluster, ALWAYS, sticky)],
+                    routes=_routes(cluster, sticky),
                 )
             ],
             validate_clusters=no(),
         ),
         http_filters=[router()],
+        access_log=[sampling()],
         upgrade_configs=[HttpConnectionManager.UpgradeConfig(upgrade_type="websocket")],
         http2_protocol_options=Http2ProtocolOptions(allow_connect=True),
         common_http_protocol_options=HttpProtocolOptions(
@@ -107,20 +105,52 @@ def http_connections(service: ServiceName, port: ServicePort, cluster: str, stic
     return Filter(name="envoy.filters.network.http_connection_manager", typed_config=packed(manager))
 
 
-def _route(cluster: str, retry_on: str, sticky: bool, methods: str = "") -> Route:
-    match = RouteMatch(prefix="/")
-    if methods:
-        matcher = StringMatcher(safe_regex=RegexMatcher(regex=methods))
-        match.headers.append(HeaderMatcher(name=":method", string_match=matcher))
-    action = RouteAction(cluster=cluster, timeout=milliseconds(0), retry_policy=_retries(retry_on))
-    if methods:
-        action.hedge_policy.hedge_on_per_try_timeout = True
-        action.retry_policy.per_try_timeout.CopyFrom(milliseconds(HEDGE_MS))
+def _routes(cluster: str, sticky: bool) -> list[Route]:
+    """The first that matches counts: what may not be sent twice, what Envoy's runtime says, what holds for strangers.
+
+    An idempotent request without an answer after the delay is sent to another host as well; the first answer wins. A
+    failed health check does not close HTTP connections (envoy#2295), so a request that is with a frozen backend would
+    wait for ever; new requests leave such a backend as soon as its check fails. What honestly takes longer is sent
+    again too, so the delay follows how long answers take (hedging.py). The
+    delay of a route is fixed, but Envoy's runtime chooses between routes, and that drains no connection.
+    """
+    routes = [_route(cluster, sticky, _unhedged())]
+    for delay_ms in sorted({*STEPS_MS, LONGEST_MS} - {START_MS}):
+        quick = _route(cluster, sticky, _hedged(delay_ms))
+        quick.match.runtime_fraction.runtime_key = hedge_key(cluster, delay_ms)
+        quick.match.runtime_fraction.default_value.SetInParent()  # nought of a hundred
+        if delay_ms < START_MS:
+            # Somebody may notice that a DELETE came twice: the second finds nothing. A GET changes nothing at all.
+            quick.match.headers.append(HeaderMatcher(name=":method", string_match=StringMatcher(exact="GET")))
+        routes.append(quick)
+    return [*routes, _route(cluster, sticky, _hedged(START_MS))]
+
+
+def _route(cluster: str, sticky: bool, prototype: Route) -> Route:
+    route = Route()
+    route.CopyFrom(prototype)
+    route.route.cluster = cluster
     if sticky:
-        action.hash_policy.append(
+        route.route.hash_policy.append(
             RouteAction.HashPolicy(connection_properties=RouteAction.HashPolicy.ConnectionProperties(source_ip=True))
         )
-    return Route(match=match, route=action)
+    return route
+
+
+@cache
+def _hedged(delay_ms: int) -> Route:
+    action = RouteAction(timeout=milliseconds(0), retry_policy=_retries(WHEN_IDEMPOTENT))
+    action.hedge_policy.hedge_on_per_try_timeout = True
+    action.retry_policy.per_try_timeout.CopyFrom(milliseconds(delay_ms))
+    return Route(name=hedge_route(delay_ms), match=RouteMatch(prefix="/"), route=action)
+
+
+@cache
+def _unhedged() -> Route:
+    # One regular expression a service, whatever the number of delays: a compiled one takes kilobytes.
+    methods = StringMatcher(safe_regex=RegexMatcher(regex=IDEMPOTENT))
+    match = RouteMatch(prefix="/", headers=[HeaderMatcher(name=":method", string_match=methods, invert_match=True)])
+    return Route(match=match, route=RouteAction(timeout=milliseconds(0), retry_policy=_retries(ALWAYS)))
 
 
 def _retries(retry_on: str) -> RetryPolicy:

@@ -29,6 +29,15 @@ LOCAL_HEADER = "x-isthmus-local"
 """Set by the ingress itself (a caller's is overwritten): the Envoy cluster a CONNECT authority stands for."""
 
 
+_HEDGE = "isthmus.hedge."
+
+SAMPLE_KEY = "isthmus.sample"
+"""Runtime key: of so many in ten thousand requests Envoy tells the agent how long the answer took."""
+
+SAMPLED_AT_FIRST = 100
+"""What counts before the agent has said anything."""
+
+
 class Side(enum.Enum):
     """What an Envoy cluster stands for."""
 
@@ -59,6 +68,28 @@ def local_cluster(service: ServiceName, port: int) -> str:
 def gateway_cluster(cluster: ClusterId) -> str:
     """The Envoy cluster of a remote cluster's gateways."""
     return f"gateway/{cluster}"
+
+
+def hedge_key(cluster: str, delay_ms: int) -> str:
+    """The runtime key that, at 100, makes idempotent requests to an Envoy cluster go elsewhere too after so long."""
+    return f"{_HEDGE}{delay_ms}.{cluster}"
+
+
+def parse_hedge_key(key: str) -> tuple[int, str] | None:
+    """Delay and Envoy cluster of such a key; None for other keys."""
+    delay, dot, cluster = key.removeprefix(_HEDGE).partition(".")
+    return (int(delay), cluster) if key.startswith(_HEDGE) and dot and delay.isdecimal() else None
+
+
+def hedge_route(delay_ms: int) -> str:
+    """The name of the route of requests that are hedged after so long; samples carry it."""
+    return f"hedge/{delay_ms}"
+
+
+def hedge_of(route: str) -> int:
+    """The delay of such a route, 0 for others."""
+    kind, _, delay = route.partition("/")
+    return int(delay) if kind == "hedge" and delay.isdecimal() else 0
 
 
 def egress_listener(service: ServiceName, port: int) -> str:
