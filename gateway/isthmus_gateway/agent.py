@@ -2,24 +2,21 @@
 
 import asyncio
 import logging
-import os
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Final
 
-import grpc.aio
 from prometheus_client import CollectorRegistry
 
-from isthmus_core.errors import InvalidInput
 from isthmus_core.model import Gateway
 from isthmus_gateway.control import add_routes, register_metrics
 from isthmus_gateway.controllers import EXPORTS, Controllers
 from isthmus_gateway.distance import distances
 from isthmus_gateway.envoy import Admin, EnvoyFiles, EnvoyProcess, EnvoyState, HealthLog, answers_handler, find_envoy
 from isthmus_gateway.envoy_feed import Refusal
+from isthmus_gateway.feeding import feeding
 from isthmus_gateway.fleet import Touched
 from isthmus_gateway.hedges import Hedges
 from isthmus_gateway.hub import Hub, sentence_of
@@ -38,7 +35,7 @@ from isthmus_kit.readiness import Readiness
 from isthmus_kit.tasks import Owner, own_tasks
 from isthmus_kit.telemetry import new_registry
 from isthmus_kit.web import make_app, serving, serving_on_socket
-from isthmus_sync import ADS_METHOD, GATEWAY, ZONE_METHOD, Caller, Publishing, new_server, publisher_handler
+from isthmus_sync import ADS_METHOD, GATEWAY, ZONE_METHOD, Publishing
 
 log = logging.getLogger(__name__)
 
@@ -146,10 +143,10 @@ class Agent:
             await stack.enter_async_context(serving(app, self.settings.web_address, self.settings.web_port))
             await stack.enter_async_context(serving_on_socket(local, folder / "agent.sock"))
             await stack.enter_async_context(
-                _feeding(self._envoy_files.xds_socket, ADS_METHOD, envoy, answers_handler(self.hedges.take))
+                feeding(self._envoy_files.xds_socket, ADS_METHOD, envoy, answers_handler(self.hedges.take))
             )
             zone = Publishing(self.hub.zone.publication)
-            await stack.enter_async_context(_feeding(folder / "zone.sock", ZONE_METHOD, zone))
+            await stack.enter_async_context(feeding(folder / "zone.sock", ZONE_METHOD, zone))
             await self._serve(stop)
 
     async def _serve(self, stop: asyncio.Event) -> None:
@@ -323,32 +320,6 @@ class Agent:
                 self.hub.feed.retry_refused()
             if ticks % SNAPSHOT_TICKS == 0 and self.hub.known:
                 self._snapshots.changed()  # the age of what is known has changed
-
-
-@asynccontextmanager
-async def _feeding(
-    path: Path, method: str, publishing: Publishing, *others: grpc.GenericRpcHandler
-) -> AsyncIterator[None]:
-    """Serve one publication on a unix socket, with a server of its own: what Envoy is told holds a key."""
-
-    @asynccontextmanager
-    async def feed(_: Caller) -> AsyncIterator[Publishing]:
-        yield publishing
-
-    server: grpc.aio.Server = new_server([publisher_handler(method, lambda caller: caller, feed), *others])
-    mask = os.umask(0o177)
-    try:
-        server.add_insecure_port(f"unix:{path}")
-    except RuntimeError as error:
-        raise InvalidInput(f"cannot listen on {path}: {error}", "Choose another data directory.") from error
-    finally:
-        os.umask(mask)
-    await server.start()
-    try:
-        yield
-    finally:
-        await server.stop(None)
-        path.unlink(missing_ok=True)
 
 
 def wall_ms() -> int:
