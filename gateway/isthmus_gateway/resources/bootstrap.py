@@ -83,7 +83,8 @@ def build_bootstrap(settings: EnvoySettings) -> str:
             ]
         ),
     )
-    return MessageToJson(bootstrap, preserving_proto_field_name=True)
+    # A map has another order in every process, and an Envoy whose settings differ is started again.
+    return MessageToJson(bootstrap, preserving_proto_field_name=True, sort_keys=True)
 
 
 def _runtime() -> LayeredRuntime:

@@ -61,7 +61,7 @@ def router() -> HttpFilter:
 
 def http1() -> Http1ProtocolOptions:
     """HTTP/1.1 as it was said: the case of names and the reason phrase stay, and so do trailers."""
-    options = Http1ProtocolOptions(enable_trailers=True, allow_custom_methods=True)
+    options = Http1ProtocolOptions(enable_trailers=True)
     formatter = PreserveCaseFormatterConfig(forward_reason_phrase=True)
     options.header_key_format.stateful_formatter.CopyFrom(
         extension("envoy.http.stateful_header_formatters.preserve_case", formatter)

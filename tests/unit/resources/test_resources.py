@@ -253,6 +253,12 @@ def test_the_types_are_those_that_the_feed_orders() -> None:
     assert [type_url for type_url, _ in groups.by_type()] == list(TYPES)
 
 
+def test_the_same_settings_are_the_same_bootstrap_in_every_process() -> None:
+    # An Envoy whose bootstrap differs is started again, and the order of a map differs from process to process.
+    text = build_bootstrap(EnvoySettings("gw-1", A, "/d/xds.sock", "/d/admin.sock"))
+    assert text == json.dumps(json.loads(text), indent=2, sort_keys=True)
+
+
 def test_the_bootstrap_keeps_admin_private_and_asks_the_agent_for_everything() -> None:
     text = json.loads(build_bootstrap(EnvoySettings("gw-1", A, "/d/xds.sock", "/d/admin.sock")))
     assert text["admin"]["address"]["pipe"] == {"path": "/d/admin.sock", "mode": 0o600}
