@@ -25,8 +25,9 @@ HEADROOM = 0.8
 """An answer counts as slow for a delay when it takes longer than this part of it: some jitter must not hedge."""
 
 FEW = 0.01
-TOO_MANY = 0.04
-"""A step is taken with at most so many slow answers (the 99th percentile), and left with more than so many."""
+TOO_MANY = (0.04, 0.5)
+"""A step is taken with at most so many slow answers (the 99th percentile), and left with more than so many: the last
+one only by a service that mostly takes long, not by one whose backends freeze again and again."""
 
 ENOUGH = 300
 WINDOW = 500
@@ -80,11 +81,11 @@ def observed(hedge: Hedge, answers: Iterable[Answer], now: float) -> Hedge:
     if hedge.delay_ms not in STEPS_MS:
         return hedge
     step = STEPS_MS.index(hedge.delay_ms)
-    too_slow = slow[step] > TOO_MANY * max(hedge.answers, WINDOW / 4)
+    too_slow = slow[step] > TOO_MANY[step] * max(hedge.answers, WINDOW / 4)
     return msgspec.structs.replace(
         hedge,
         slow_from=min(hedge.slow_from, now) if too_slow else math.inf,
-        slow_now=too_slow and new[step] > TOO_MANY * len(telling),
+        slow_now=too_slow and new[step] > TOO_MANY[step] * len(telling),
     )
 
 

@@ -77,7 +77,7 @@ def test_a_service_that_becomes_slow_is_hedged_late_within_seconds() -> None:
 
 def test_a_service_whose_answers_honestly_take_long_is_left_alone_within_seconds() -> None:
     for rate in (2, 10, 100):
-        story = Story().turns(6 if rate > 2 else 40, [1000.0] * rate)
+        story = Story().turns(10 if rate > 2 else 40, [1000.0] * rate)
         assert story.hedge.delay_ms == LONGEST_MS and story.changes == 1
         assert story.turns(600, [30_000.0] * rate).hedge.delay_ms == LONGEST_MS
         assert story.turns(600, [150.0] * rate).hedge.delay_ms == 250
@@ -89,6 +89,13 @@ def test_a_backend_that_freezes_for_a_moment_changes_nothing() -> None:
         story = Story().turns(before_s, [1.0] * 100)
         story.turns(frozen_s, [1.0] * 40 + [math.inf] * 60).turns(60, [1.0] * 100)
         assert story.hedge.delay_ms == 30 and story.changes == 1
+
+
+def test_a_backend_that_freezes_again_and_again_changes_nothing_for_long() -> None:
+    story = Story().turns(60, [1.0] * 15)
+    for _ in range(30):
+        story.turns(0.5, [1.0] * 6 + [math.inf] * 9).turns(6, [1.0] * 15)
+    assert story.hedge.delay_ms <= START_MS
 
 
 def test_a_service_that_is_slow_every_minute_is_left_alone_sooner_or_later() -> None:
