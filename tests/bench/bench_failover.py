@@ -33,8 +33,6 @@ class Outcome(msgspec.Struct, frozen=True):
     """One run of one fault."""
 
     lost: int
-    last_ms: float
-    """The last answer of the near one, after the fault: it takes the kernel a while to end a process."""
     first_ms: float
     """The first answer of the far one, after the fault."""
     longest_ms: float
@@ -93,7 +91,6 @@ class Scene:
             fault()
         return Outcome(
             lost=load.lost("near", "far"),
-            last_ms=load.last_answer_after(moment, "near") * 1000,
             first_ms=load.first_answer_after(moment, "far") * 1000,
             longest_ms=load.longest() * 1000,
         )
@@ -175,14 +172,11 @@ def rows() -> list[Row]:
     answer = []
     for fault, outcomes in found.items():
         first = statistics.median(outcome.first_ms for outcome in outcomes)
-        last = statistics.median(outcome.last_ms for outcome in outcomes)
         longest = statistics.median(outcome.longest_ms for outcome in outcomes)
         limit = LIMIT_MS[fault]
         answer += [
             Row.at_most(f"{fault}: lost of {int(RATE * SECONDS) * RUNS}", sum(o.lost for o in outcomes), "", 0),
-            Row.at_most(f"{fault}: first answer from the next tier, p50 of {RUNS}", first, "ms", limit).beside(
-                "last answer of the faulty one", round(last, 2)
-            ),
+            Row.at_most(f"{fault}: first answer from the next tier, p50 of {RUNS}", first, "ms", limit),
             Row.noted(f"{fault}: longest answer of a run, p50 of {RUNS}", longest, "ms"),
         ]
     return answer

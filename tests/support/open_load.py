@@ -32,10 +32,6 @@ class OpenLoad:
             min((done for _, done, outcome in self.records if outcome == name and done >= moment), default=9e9) - moment
         )
 
-    def last_answer_after(self, moment: float, name: str) -> float:
-        """Seconds from `moment` to the last answer from `name`; 0 when there was none after it."""
-        return max((done - moment for _, done, outcome in self.records if outcome == name), default=0.0)
-
     def longest(self) -> float:
         """The longest time a request took, in seconds."""
         return max((done - due for due, done, _ in self.records), default=0.0)
