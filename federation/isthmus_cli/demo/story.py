@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import msgspec
 
@@ -233,9 +233,9 @@ class Story:
             f"requests lost {len(load.lost) - lost}; the slowest waited {waited:.0f} ms; now answered by: {who}"
         )
 
-    async def _recover(self, load: HttpLoad, what: str, place: Place, work: object) -> None:
+    async def _recover(self, load: HttpLoad, what: str, place: Place, work: Awaitable[object]) -> None:
         start = time.monotonic()
-        await work  # type: ignore[misc]
+        await work
 
         def serves() -> bool:
             self._world.check_alive()

@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -238,11 +238,11 @@ class World:
 _KEPT = ("ISTHMUS_ETCD", "ISTHMUS_ENVOY")
 
 
-async def wait_for(what: str, condition: object, seconds: float) -> None:
+async def wait_for(what: str, condition: Callable[[], object], seconds: float) -> None:
     """Ask `condition` (sync or async, no arguments) until it is true; raises Unavailable after `seconds`."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        answer = condition()  # type: ignore[operator]
+        answer = condition()
         if asyncio.iscoroutine(answer):
             answer = await answer
         if answer:
