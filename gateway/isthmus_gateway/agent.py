@@ -11,7 +11,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry
 
 from isthmus_core.model import Gateway
-from isthmus_gateway.control import add_routes, register_metrics
+from isthmus_gateway.control import Parts, add_routes, register_metrics
 from isthmus_gateway.controllers import EXPORTS, Controllers
 from isthmus_gateway.distance import distances
 from isthmus_gateway.envoy import Admin, EnvoyFiles, EnvoyProcess, EnvoyState, HealthLog, answers_handler, find_envoy
@@ -85,7 +85,6 @@ class Agent:
         )
         self.files: Final = FileSource(settings.services_dir, member.locality, registry)
         self.envoy_state: Final = Latest(EnvoyState(running=False, why="not started yet"))
-        self.envoy_starts = 0
         self._envoy_files: Final = EnvoyFiles(settings.data_dir.absolute())
         self._admin: Final = Admin(self._envoy_files.admin_socket)
         self._process: Final = EnvoyProcess(program, self._envoy_files, settings.envoy_concurrency)
@@ -117,7 +116,17 @@ class Agent:
         """Serve until `stop` is set."""
         address = f"{self.gateway.address}:{self.gateway.port}"
         log.info("gateway starts", extra={"cluster": self.member.id, "gateway": self.gateway.id, "address": address})
-        register_metrics(self)
+        parts = Parts(
+            self.settings,
+            self.member,
+            self.gateway,
+            self.readiness,
+            self.files,
+            self.envoy_state,
+            self.hub,
+            self.controllers,
+        )
+        register_metrics(self.registry, parts)
         if self._process.running_pid() is None:
             # Envoy would only say so in its own log.
             usable_port(self.settings.listen_address, self.settings.listen_port)
@@ -130,8 +139,8 @@ class Agent:
         self.hub.take_services(self.files.services.value)
         self.hub.offers.mark_described()
         folder, app, local = self.settings.data_dir, *(make_app(self.readiness, self.registry) for _ in range(2))
-        add_routes(app, self)
-        add_routes(local, self)
+        add_routes(app, parts)
+        add_routes(local, parts)
         envoy = Publishing(
             self.hub.feed.publication,
             on_connected=self.hub.zone.envoy_came,
@@ -247,7 +256,6 @@ class Agent:
 
     def _on_envoy(self, state: EnvoyState) -> None:
         if state.running:
-            self.envoy_starts += 1
             self._health.read_again()
             self.hedges.ask_again()
         self.readiness.set("envoy", ok=False, why=state.why or "Envoy is starting")

@@ -35,6 +35,7 @@ class EnvoyState(msgspec.Struct, frozen=True):
     pid: int = 0
     adopted: bool = False
     why: str = ""
+    restarts: int = 0
 
 
 class EnvoyProcess:
@@ -57,21 +58,22 @@ class EnvoyProcess:
         self._files.check()
         await self._end_if_outdated(bootstrap)
         write_file(self._files.bootstrap, bootstrap.encode())
-        attempt = 0
+        attempt = restarts = 0
         found = self.running_pid()
         while True:
             adopted = found is not None
             pid = found or self._start()
             found = None
             log.info("envoy is running", extra={"pid": pid, "adopted": adopted})
-            on_state(EnvoyState(True, pid, adopted))
+            on_state(EnvoyState(True, pid, adopted, restarts=restarts))
             started = time.monotonic()
             await _ended(pid)
             why = self._obituary(pid)
             attempt = 0 if time.monotonic() - started > STEADY_S else attempt + 1
             log.warning("envoy ended", extra={"pid": pid, "why": why})
-            on_state(EnvoyState(False, why=why))
+            on_state(EnvoyState(False, why=why, restarts=restarts))
             await asyncio.sleep(self._backoff.delay(attempt, random.random) if attempt else 0.0)
+            restarts += 1
 
     async def stop(self, drain: float = 5.0) -> None:
         """End Envoy: clients are asked to leave and get `drain` seconds for it, then SIGTERM, then SIGKILL.
