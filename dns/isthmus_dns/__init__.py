@@ -4,13 +4,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from isthmus_dns.apex import NameServer, ZoneSpec
-    from isthmus_dns.server import run
+    from isthmus_dns.serving.server import run
+    from isthmus_dns.zone.apex import NameServer, ZoneSpec
 
 __all__ = ["NameServer", "ZoneSpec", "run"]
 
 
-_HOMES = {"NameServer": "apex", "ZoneSpec": "apex", "run": "server"}
+_HOMES = {"NameServer": "zone.apex", "ZoneSpec": "zone.apex", "run": "serving.server"}
 
 
 def __getattr__(name: str) -> object:

@@ -84,36 +84,36 @@ def gateway_name(host: str) -> str:
 
 def dns_listen(text: str) -> str:
     """IP:PORT, several with commas."""
-    from isthmus_dns.addresses import parse_address
+    from isthmus_dns.listening.addresses import parse_address
 
     return _checked(text, lambda: [parse_address(part) for part in text.split(",")])
 
 
 def zones(texts: tuple[str, ...]) -> tuple[str, ...]:
     """Zones with their name servers."""
-    from isthmus_dns.apex import parse_zone
-    from isthmus_dns.zone import Zone
+    from isthmus_dns.zone.apex import parse_zone
+    from isthmus_dns.zone.zone import Zone
 
     return _checked(texts, lambda: Zone([parse_zone(text) for text in texts]))
 
 
 def mailbox(text: str) -> str:
     """A mail address, or a DNS name that stands for one (RFC 1035)."""
-    from isthmus_dns.apex import mailbox_name
+    from isthmus_dns.zone.apex import mailbox_name
 
     return _checked(text, lambda: mailbox_name(text))
 
 
 def resolvers(texts: tuple[str, ...]) -> tuple[str, ...]:
     """Addresses and networks."""
-    from isthmus_dns.subnet import parse_networks
+    from isthmus_dns.clients.subnet import parse_networks
 
     return _checked(texts, lambda: parse_networks(texts))
 
 
 def places(texts: tuple[str, ...]) -> tuple[str, ...]:
     """Networks and where they are."""
-    from isthmus_dns.subnet import SubnetMap, parse_place
+    from isthmus_dns.clients.subnet import SubnetMap, parse_place
 
     return _checked(texts, lambda: SubnetMap(map(parse_place, texts)))
 

@@ -10,7 +10,7 @@ from typing import Any
 import dns.message
 
 from isthmus_dns import run
-from isthmus_dns.addresses import Address
+from isthmus_dns.listening.addresses import Address
 from isthmus_kit.tasks import own_tasks
 from support.waiting import eventually
 from unit.nameserver.builders import Feed, headless, host, question, service, shown

@@ -9,7 +9,7 @@ import dns.message
 import pytest
 
 from fault.running_nameserver import FOUND, NAME, asked, asked_over_tcp, client, listening, server
-from isthmus_dns.addresses import Address
+from isthmus_dns.listening.addresses import Address
 from isthmus_sync.proto import isthmus_pb2 as pb
 from support.waiting import eventually
 from unit.nameserver.builders import Feed, header, question, resources, service, shown

@@ -11,9 +11,9 @@ import dns.message
 import pytest
 
 from fault.running_nameserver import FOUND, NAME, server
-from isthmus_dns import dnstap
-from isthmus_dns.addresses import Address, raise_file_limit
-from isthmus_dns.tcp import TcpLimits
+from isthmus_dns.listening.addresses import Address, raise_file_limit
+from isthmus_dns.listening.tcp import TcpLimits
+from isthmus_dns.watching import dnstap
 from isthmus_kit.tasks import own_tasks
 from support.waiting import eventually
 from unit.nameserver.builders import question, shown

@@ -12,7 +12,7 @@ import dns.message
 import pytest
 
 from fault.running_nameserver import FOUND, NAME, asked, asked_over_tcp, client, found, server
-from isthmus_dns.tcp import TcpLimits
+from isthmus_dns.listening.tcp import TcpLimits
 from support.process import Process
 from unit.nameserver.builders import question, shown
 

@@ -9,11 +9,11 @@ import dns.flags
 import dns.message
 import pytest
 
-from isthmus_dns.addresses import Address, listening_socket
-from isthmus_dns.mmsg import BatchedUdpListener, mmsg_available
-from isthmus_dns.ratelimit import RateLimiter
-from isthmus_dns.traffic import Traffic
-from isthmus_dns.udp import UdpListener
+from isthmus_dns.clients.ratelimit import RateLimiter
+from isthmus_dns.listening.addresses import Address, listening_socket
+from isthmus_dns.listening.mmsg import BatchedUdpListener, mmsg_available
+from isthmus_dns.listening.udp import UdpListener
+from isthmus_dns.watching.traffic import Traffic
 from support.netns import Host, Network, NoNamespaces
 from support.waiting import eventually
 from unit.nameserver.builders import question, responder, service

@@ -15,7 +15,7 @@ import dns.message
 import pytest
 
 from fault.running_nameserver import FOUND, NAME, asked, asked_over_tcp, client, found
-from isthmus_dns.addresses import Address
+from isthmus_dns.listening.addresses import Address
 from support.netns import Host, Network, NoNamespaces
 from support.process import Process
 from support.waiting import eventually

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from isthmus_dns.addresses import Address, claim_addresses
-from isthmus_dns.supervisor import Supervisor
-from isthmus_dns.traffic import Report
-from isthmus_dns.worker import WorkerSpec
+from isthmus_dns.listening.addresses import Address, claim_addresses
+from isthmus_dns.serving.supervisor import Supervisor
+from isthmus_dns.serving.worker import WorkerSpec
+from isthmus_dns.watching.traffic import Report
 from isthmus_kit.tasks import own_tasks
 from support.waiting import eventually
 from unit.nameserver.builders import Feed, question, service

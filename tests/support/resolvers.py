@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from isthmus_dns.addresses import Address, claim_addresses
+from isthmus_dns.listening.addresses import Address, claim_addresses
 from support.addresses import LoopbackNet
 from support.process import Process
 

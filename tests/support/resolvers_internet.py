@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from isthmus_dns.addresses import Address
+from isthmus_dns.listening.addresses import Address
 from support.process import Process
 from support.resolvers import Root, program, server_command, snippet
 from support.resolvers_net import NETWORK, Island

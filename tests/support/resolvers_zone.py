@@ -10,7 +10,7 @@ import dns.flags
 import dns.message
 import dns.rdataclass
 
-from isthmus_dns.addresses import Address
+from isthmus_dns.listening.addresses import Address
 from isthmus_sync.proto import isthmus_pb2 as pb
 from support.process import Process
 from support.waiting import eventually

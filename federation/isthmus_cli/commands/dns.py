@@ -21,9 +21,9 @@ from isthmus_cli.values import LONGEST_ID
 from isthmus_core.errors import InvalidInput, Unavailable
 
 if TYPE_CHECKING:
-    from isthmus_dns.ahead import Ahead
-    from isthmus_dns.missing import Wanted
-    from isthmus_dns.sketch import Hitter
+    from isthmus_dns.serving.ahead import Ahead
+    from isthmus_dns.watching.missing import Wanted
+    from isthmus_dns.watching.sketch import Hitter
 
 
 @click.group(invoke_without_command=True)
@@ -45,7 +45,7 @@ def dns(ctx: click.Context, /, home: Path | None, config: Path | None, **flags: 
         raise click.UsageError("--subnet-locality: nobody may say where clients are. Name it with --subnet-resolver.")
 
     async def serve(stop: asyncio.Event) -> None:
-        from isthmus_dns.ahead import started_ahead
+        from isthmus_dns.serving.ahead import started_ahead
 
         async with started_ahead(options.workers) as ahead, asyncio.TaskGroup() as group:
             server = group.create_task(_serving(options, folder, secret, ahead), name="dns server")
@@ -60,8 +60,8 @@ def _serving(options: DnsOptions, folder: Path, secret: bytes, ahead: "Ahead") -
     import msgspec
 
     from isthmus_dns import run
-    from isthmus_dns.apex import parse_zone
-    from isthmus_dns.tcp import TcpLimits
+    from isthmus_dns.listening.tcp import TcpLimits
+    from isthmus_dns.zone.apex import parse_zone
     from isthmus_kit.telemetry import setup_logging
 
     setup_logging(options.log_level, options.log_format)
@@ -132,8 +132,8 @@ def check(name: str, server: str, zone: str, resolv_conf: Path, resolvers: tuple
     Asks the server itself over UDP and TCP, then each resolver that the clients of this machine use. The exit status
     is 1 when something is wrong.
     """
-    from isthmus_dns.check import Level
-    from isthmus_dns.prober import check as probe
+    from isthmus_dns.checking.check import Level
+    from isthmus_dns.checking.prober import check as probe
 
     findings = asyncio.run(probe(server, name, zone, resolv_conf, resolvers))
     colours = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "red"}
@@ -188,8 +188,8 @@ def _read_top(web: str, path: str) -> "list[Hitter] | list[Wanted]":
 
     import msgspec
 
-    from isthmus_dns.missing import Wanted
-    from isthmus_dns.sketch import Hitter
+    from isthmus_dns.watching.missing import Wanted
+    from isthmus_dns.watching.sketch import Hitter
 
     host, port = parse_address(web, 9153)
     shown = f"[{host}]" if ":" in host else host

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from isthmus_dns.addresses import Address, claim_addresses
-from isthmus_dns.ahead import started_ahead
-from isthmus_dns.supervisor import Supervisor
-from isthmus_dns.traffic import Report
-from isthmus_dns.worker import WorkerSpec
+from isthmus_dns.listening.addresses import Address, claim_addresses
+from isthmus_dns.serving.ahead import started_ahead
+from isthmus_dns.serving.supervisor import Supervisor
+from isthmus_dns.serving.worker import WorkerSpec
+from isthmus_dns.watching.traffic import Report
 from isthmus_kit.tasks import own_tasks
 from support.waiting import eventually, wait_until
 from unit.nameserver.builders import Feed, service
@@ -69,7 +69,7 @@ async def test_workers_that_nobody_took_have_ended() -> None:
 
 _WAITS = """
 import asyncio
-from isthmus_dns.ahead import started_ahead
+from isthmus_dns.serving.ahead import started_ahead
 
 async def main():
     async with started_ahead(1) as ahead:

@@ -9,15 +9,15 @@ from contextlib import asynccontextmanager
 import dns.edns
 import pytest
 
-from isthmus_dns import wire
-from isthmus_dns.addresses import Address, claim_addresses, listening_socket
-from isthmus_dns.answer import Responder
-from isthmus_dns.cookies import Cookies
-from isthmus_dns.mmsg import BatchedUdpListener, mmsg_available
-from isthmus_dns.ratelimit import RateLimiter
-from isthmus_dns.traffic import Traffic, rcode_counts
-from isthmus_dns.udp import UdpListener
-from isthmus_dns.unusual import Features
+from isthmus_dns.answering.answer import Responder
+from isthmus_dns.answering.unusual import Features
+from isthmus_dns.clients.cookies import Cookies
+from isthmus_dns.clients.ratelimit import RateLimiter
+from isthmus_dns.listening.addresses import Address, claim_addresses, listening_socket
+from isthmus_dns.listening.mmsg import BatchedUdpListener, mmsg_available
+from isthmus_dns.listening.udp import UdpListener
+from isthmus_dns.message import wire
+from isthmus_dns.watching.traffic import Traffic, rcode_counts
 from support.waiting import eventually
 from unit.nameserver.builders import headless, host, question, responder, service
 

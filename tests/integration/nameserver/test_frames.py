@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from isthmus_core.errors import InvalidInput
-from isthmus_dns.frames import FramedWire, Standing
+from isthmus_dns.feeding.frames import FramedWire, Standing
 
 pytestmark = pytest.mark.anyio
 

@@ -12,14 +12,14 @@ from pathlib import Path
 import dns.message
 import pytest
 
-from isthmus_dns.addresses import Address, claim_addresses
-from isthmus_dns.answer import Responder
-from isthmus_dns.feed import ZoneFollower
-from isthmus_dns.relay import Relay
-from isthmus_dns.supervisor import Supervisor
-from isthmus_dns.traffic import Report
-from isthmus_dns.worker import WorkerSpec
-from isthmus_dns.zone import Zone
+from isthmus_dns.answering.answer import Responder
+from isthmus_dns.feeding.feed import ZoneFollower
+from isthmus_dns.feeding.relay import Relay
+from isthmus_dns.listening.addresses import Address, claim_addresses
+from isthmus_dns.serving.supervisor import Supervisor
+from isthmus_dns.serving.worker import WorkerSpec
+from isthmus_dns.watching.traffic import Report
+from isthmus_dns.zone.zone import Zone
 from isthmus_kit.tasks import Owner, own_tasks
 from isthmus_sync.proto import isthmus_pb2 as pb
 from support.waiting import eventually

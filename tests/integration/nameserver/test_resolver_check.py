@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from isthmus_dns import run
-from isthmus_dns.addresses import Address, claim_addresses
-from isthmus_dns.check import Finding, Level
-from isthmus_dns.prober import check
+from isthmus_dns.checking.check import Finding, Level
+from isthmus_dns.checking.prober import check
+from isthmus_dns.listening.addresses import Address, claim_addresses
 from isthmus_kit.tasks import own_tasks
 from support.addresses import LoopbackNet
 from support.process import Process

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from isthmus_dns.addresses import Address
+from isthmus_dns.listening.addresses import Address
 from support.process import Process
 from support.resolvers import ROOT, NotInstalled, named, program, snippet, unbound
 from support.resolvers_internet import OURS, PARENT, Internet, internet

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from isthmus_dns.addresses import Address
+from isthmus_dns.listening.addresses import Address
 from support.resolvers import (
     BIND_STRICT,
     KNOT_STRICT,

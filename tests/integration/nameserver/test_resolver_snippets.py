@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from isthmus_dns import NameServer, ZoneSpec, run
-from isthmus_dns.addresses import Address
+from isthmus_dns.listening.addresses import Address
 from isthmus_kit.tasks import own_tasks
 from support.addresses import LoopbackNet
 from support.process import Process

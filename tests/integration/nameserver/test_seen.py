@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from isthmus_dns import run
-from isthmus_dns.addresses import Address
+from isthmus_dns.listening.addresses import Address
 from isthmus_kit.tasks import own_tasks
 from support.process import Process
 from support.waiting import eventually
@@ -187,10 +187,10 @@ def _questions(message: dict[str, Any], kind: str) -> list[str]:
 async def test_every_nth_query_is_logged(tmp_path: Path, every: int, caplog: pytest.LogCaptureFixture) -> None:
     async with server(tmp_path, log_queries=every) as (address, _):
         caplog.clear()
-        with caplog.at_level(logging.INFO, logger="isthmus_dns.tap"):
+        with caplog.at_level(logging.INFO, logger="isthmus_dns.listening.tap"):
             for number in range(20):
                 assert await asked(address, f"n{number}.clusterset.local", tcp=number % 2 == 1) == "NXDOMAIN"
-        lines = [vars(record) for record in caplog.records if record.name == "isthmus_dns.tap"]
+        lines = [vars(record) for record in caplog.records if record.name == "isthmus_dns.listening.tap"]
         assert len(lines) == 20 / every
         assert {line["of"] for line in lines} == {every}
         assert {line["rcode"] for line in lines} == {"NXDOMAIN"}

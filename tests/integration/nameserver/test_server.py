@@ -17,7 +17,7 @@ import pytest
 
 from isthmus_core.errors import InvalidInput
 from isthmus_dns import run
-from isthmus_dns.addresses import Address, claim_addresses
+from isthmus_dns.listening.addresses import Address, claim_addresses
 from isthmus_kit.tasks import own_tasks
 from support.waiting import eventually
 from unit.nameserver.builders import Feed, headless, host, question, service, shown

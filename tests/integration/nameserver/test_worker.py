@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from isthmus_dns.addresses import Address, claim_addresses
-from isthmus_dns.traffic import Report
-from isthmus_dns.worker import Worker, WorkerSpec
+from isthmus_dns.listening.addresses import Address, claim_addresses
+from isthmus_dns.serving.worker import Worker, WorkerSpec
+from isthmus_dns.watching.traffic import Report
 from isthmus_kit.tasks import own_tasks
 from isthmus_sync import ZONE_HEADER, ZONE_SERVICE, Changed, Update
 from support.waiting import eventually

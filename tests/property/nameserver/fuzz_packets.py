@@ -11,13 +11,13 @@ import dns.opcode
 import dns.rcode
 import dns.rdatatype
 
-from isthmus_dns.answer import Responder
-from isthmus_dns.cookies import Cookies, Standing
-from isthmus_dns.mmsg import BatchedUdpListener, mmsg_available
-from isthmus_dns.ratelimit import RateLimiter
-from isthmus_dns.tcp import TcpListener, _Connection
-from isthmus_dns.traffic import Traffic
-from isthmus_dns.udp import UdpListener
+from isthmus_dns.answering.answer import Responder
+from isthmus_dns.clients.cookies import Cookies, Standing
+from isthmus_dns.clients.ratelimit import RateLimiter
+from isthmus_dns.listening.mmsg import BatchedUdpListener, mmsg_available
+from isthmus_dns.listening.tcp import TcpListener, _Connection
+from isthmus_dns.listening.udp import UdpListener
+from isthmus_dns.watching.traffic import Traffic
 from property.nameserver.fuzz_servers import (
     CLIENT,
     NOW,

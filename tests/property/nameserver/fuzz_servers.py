@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from isthmus_dns.answer import Responder
-from isthmus_dns.apex import NameServer, ZoneSpec
-from isthmus_dns.cookies import Cookies
-from isthmus_dns.intake import mark
-from isthmus_dns.subnet import SubnetMap, parse_networks, parse_place
-from isthmus_dns.unusual import Features
+from isthmus_dns.answering.answer import Responder
+from isthmus_dns.answering.unusual import Features
+from isthmus_dns.clients.cookies import Cookies
+from isthmus_dns.clients.subnet import SubnetMap, parse_networks, parse_place
+from isthmus_dns.zone.apex import NameServer, ZoneSpec
+from isthmus_dns.zone.intake import mark
 from isthmus_sync.proto import isthmus_pb2 as pb
 from unit.nameserver.builders import (
     HTTP,

@@ -7,12 +7,12 @@ import dns.edns
 from google.protobuf.message import DecodeError
 
 from isthmus_core.errors import InvalidInput
-from isthmus_dns import reading
-from isthmus_dns.answer import Responder
-from isthmus_dns.cookies import Cookies
-from isthmus_dns.intake import apply_header, apply_services, mark
-from isthmus_dns.service import Service, read_service
-from isthmus_dns.zone import Zone
+from isthmus_dns.answering.answer import Responder
+from isthmus_dns.clients.cookies import Cookies
+from isthmus_dns.zone import reading
+from isthmus_dns.zone.intake import apply_header, apply_services, mark
+from isthmus_dns.zone.service import Service, read_service
+from isthmus_dns.zone.zone import Zone
 from isthmus_sync import WILDCARD, ZONE_HEADER, ZONE_SERVICE, SubscriberStream
 from isthmus_sync.proto import isthmus_pb2 as pb
 from isthmus_sync.wire import Response

@@ -7,8 +7,8 @@ import dns.zone
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isthmus_dns.answer import Responder
-from isthmus_dns.intake import apply_header, apply_services, mark
+from isthmus_dns.answering.answer import Responder
+from isthmus_dns.zone.intake import apply_header, apply_services, mark
 from isthmus_sync.proto import isthmus_pb2 as pb
 from unit.nameserver.builders import SERIAL, header, headless, host, question, resources, responder, service
 

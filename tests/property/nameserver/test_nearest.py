@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 
 from isthmus_core.names import Locality
 from isthmus_core.route import rank
-from isthmus_dns import wire
-from isthmus_dns.nearest import nearest
-from isthmus_dns.records import near_records, service_records
-from isthmus_dns.service import Host, Port, Service
-from isthmus_dns.zone import Zone
+from isthmus_dns.message import wire
+from isthmus_dns.zone.nearest import nearest
+from isthmus_dns.zone.records import near_records, service_records
+from isthmus_dns.zone.service import Host, Port, Service
+from isthmus_dns.zone.zone import Zone
 
 ORIGIN = wire.encode_name("clusterset.local")
 PLACES = tuple(Locality(*parts) for parts in (("a", "b", "c"), ("a", "b", "d"), ("a", "x", "c"), ("z", "b", "c")))

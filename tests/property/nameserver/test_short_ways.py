@@ -4,14 +4,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isthmus_core.errors import InvalidInput
-from isthmus_dns.apex import ZoneSpec
-from isthmus_dns.compiled import compile_answer
-from isthmus_dns.intake import apply_services, refusal
-from isthmus_dns.reading import read
-from isthmus_dns.records import service_records
-from isthmus_dns.service import Service, read_service
-from isthmus_dns.vip import compile_vip
-from isthmus_dns.zone import Zone
+from isthmus_dns.zone.apex import ZoneSpec
+from isthmus_dns.zone.compiled import compile_answer
+from isthmus_dns.zone.intake import apply_services, refusal
+from isthmus_dns.zone.reading import read
+from isthmus_dns.zone.records import service_records
+from isthmus_dns.zone.service import Service, read_service
+from isthmus_dns.zone.vip import compile_vip
+from isthmus_dns.zone.zone import Zone
 from isthmus_sync.proto import isthmus_pb2 as pb
 
 ORIGIN = b"\x0aclusterset\5local\0"

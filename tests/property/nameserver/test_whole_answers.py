@@ -17,8 +17,8 @@ import dns.zone
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from isthmus_dns.answer import Responder
-from isthmus_dns.apex import NameServer, ZoneSpec
+from isthmus_dns.answering.answer import Responder
+from isthmus_dns.zone.apex import NameServer, ZoneSpec
 from isthmus_sync.proto import isthmus_pb2 as pb
 from unit.nameserver.builders import SERIAL, responder
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from isthmus_dns.addresses import Address, claim_addresses
+from isthmus_dns.listening.addresses import Address, claim_addresses
 from support.dns_peers.content import TTL
 from support.dns_peers.probe import until_answer
 from support.dns_peers.running import SERVER_CORE, Running, children, end, favour, hold, start

@@ -8,11 +8,11 @@ import dns.message
 import dns.name
 import dns.rdatatype
 
-from isthmus_dns.answer import Responder
-from isthmus_dns.apex import ZoneSpec
-from isthmus_dns.intake import apply_header, apply_services, mark
-from isthmus_dns.unusual import Features
-from isthmus_dns.zone import Zone
+from isthmus_dns.answering.answer import Responder
+from isthmus_dns.answering.unusual import Features
+from isthmus_dns.zone.apex import ZoneSpec
+from isthmus_dns.zone.intake import apply_header, apply_services, mark
+from isthmus_dns.zone.zone import Zone
 from isthmus_sync import (
     ZONE,
     ZONE_HEADER,

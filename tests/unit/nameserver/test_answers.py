@@ -6,8 +6,8 @@ import dns.message
 import dns.rcode
 import pytest
 
-from isthmus_dns.apex import NameServer, ZoneSpec
-from isthmus_dns.intake import apply_header, apply_services, mark
+from isthmus_dns.zone.apex import NameServer, ZoneSpec
+from isthmus_dns.zone.intake import apply_header, apply_services, mark
 from isthmus_sync.proto import isthmus_pb2 as pb
 from unit.nameserver.builders import (
     HTTP,

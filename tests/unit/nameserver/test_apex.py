@@ -4,8 +4,8 @@ import dns.rrset
 import pytest
 
 from isthmus_core.errors import InvalidInput
-from isthmus_dns import wire
-from isthmus_dns.apex import NameServer, ZoneSpec, mailbox_name, parse_zone
+from isthmus_dns.message import wire
+from isthmus_dns.zone.apex import NameServer, ZoneSpec, mailbox_name, parse_zone
 from unit.nameserver.builders import ask, responder, service, shown
 
 OWN = "fed.example.com"

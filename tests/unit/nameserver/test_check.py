@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from isthmus_dns.check import Heard, Level, Probes, Reply, ResolvConf, diagnose, parse_resolv_conf
+from isthmus_dns.checking.check import Heard, Level, Probes, Reply, ResolvConf, diagnose, parse_resolv_conf
 
 NAME = "web.shop.svc.clusterset.local"
 GOOD = Reply("127.53.0.1:53", "NOERROR", ("10.1.2.3",), ttl=5, authoritative=True)

@@ -5,11 +5,11 @@ import dns.message
 import dns.rcode
 import pytest
 
-from isthmus_dns import wire
-from isthmus_dns.answer import Responder
-from isthmus_dns.cookies import Cookies, Standing
-from isthmus_dns.subnet import parse_networks, read_subnet
-from isthmus_dns.unusual import Features
+from isthmus_dns.answering.answer import Responder
+from isthmus_dns.answering.unusual import Features
+from isthmus_dns.clients.cookies import Cookies, Standing
+from isthmus_dns.clients.subnet import parse_networks, read_subnet
+from isthmus_dns.message import wire
 from unit.nameserver.builders import ask, question, responder, service, shown
 
 NAME = "web.shop.svc.clusterset.local"

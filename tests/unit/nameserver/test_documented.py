@@ -9,9 +9,9 @@ import dns.rcode
 import dns.rdataclass
 import pytest
 
-from isthmus_dns.answer import Responder
-from isthmus_dns.intake import apply_header, mark
-from isthmus_dns.unusual import Features
+from isthmus_dns.answering.answer import Responder
+from isthmus_dns.answering.unusual import Features
+from isthmus_dns.zone.intake import apply_header, mark
 from isthmus_sync.proto import isthmus_pb2 as pb
 from unit.nameserver.builders import HTTP, METRICS, header, headless, host, near, question, responder, service
 

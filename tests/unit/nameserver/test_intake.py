@@ -2,8 +2,8 @@
 
 import pytest
 
-from isthmus_dns.intake import apply_services, bits, refusal, with_serial
-from isthmus_dns.zone import Zone
+from isthmus_dns.zone.intake import apply_services, bits, refusal, with_serial
+from isthmus_dns.zone.zone import Zone
 from isthmus_sync.proto import isthmus_pb2 as pb
 from unit.nameserver.builders import ask, header, headless, host, resources, responder, service, shown
 

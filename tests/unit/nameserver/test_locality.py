@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from isthmus_core.errors import InvalidInput
 from isthmus_core.names import Locality
-from isthmus_dns.answer import Responder
-from isthmus_dns.intake import apply_services
-from isthmus_dns.subnet import IpNetwork, SubnetMap, parse_networks, parse_place
-from isthmus_dns.unusual import Features
+from isthmus_dns.answering.answer import Responder
+from isthmus_dns.answering.unusual import Features
+from isthmus_dns.clients.subnet import IpNetwork, SubnetMap, parse_networks, parse_place
+from isthmus_dns.zone.intake import apply_services
 from isthmus_sync.codec import locality_message
 from isthmus_sync.proto import isthmus_pb2 as pb
 from unit.nameserver.builders import METRICS, ask, near, question, resources, responder, service, shown

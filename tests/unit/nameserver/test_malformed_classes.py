@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 import pytest
 
-from isthmus_dns import wire
-from isthmus_dns.answer import Responder
-from isthmus_dns.cookies import Cookies
-from isthmus_dns.subnet import parse_networks
-from isthmus_dns.unusual import Features
+from isthmus_dns.answering.answer import Responder
+from isthmus_dns.answering.unusual import Features
+from isthmus_dns.clients.cookies import Cookies
+from isthmus_dns.clients.subnet import parse_networks
+from isthmus_dns.message import wire
 from unit.nameserver.builders import headless, host, responder, service
 
 ID = 0x4906

@@ -1,9 +1,9 @@
 """Services that are asked for and that nobody offers: the signal for whoever could import them."""
 
-from isthmus_dns.apex import ZoneSpec
-from isthmus_dns.intake import apply_services
-from isthmus_dns.missing import Wanted, in_vain, merge_wanted, wanted
-from isthmus_dns.sketch import HeavyHitters
+from isthmus_dns.watching.missing import Wanted, in_vain, merge_wanted, wanted
+from isthmus_dns.watching.sketch import HeavyHitters
+from isthmus_dns.zone.apex import ZoneSpec
+from isthmus_dns.zone.intake import apply_services
 from unit.nameserver.builders import ask, resources, responder, service
 
 ZONE = "clusterset.local"

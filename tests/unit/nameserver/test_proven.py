@@ -4,11 +4,11 @@ import dns.edns
 import dns.message
 import pytest
 
-from isthmus_dns.answer import Responder
-from isthmus_dns.cookies import Cookies, Standing
-from isthmus_dns.intake import apply_header, apply_services
-from isthmus_dns.remembered import Remembered, question_of
-from isthmus_dns.unusual import Features
+from isthmus_dns.answering.answer import Responder
+from isthmus_dns.answering.remembered import Remembered, question_of
+from isthmus_dns.answering.unusual import Features
+from isthmus_dns.clients.cookies import Cookies, Standing
+from isthmus_dns.zone.intake import apply_header, apply_services
 from unit.nameserver.builders import header, question, resources, responder, service
 
 NAME = "web.shop.svc.clusterset.local"

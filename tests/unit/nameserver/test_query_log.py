@@ -2,7 +2,7 @@
 
 import pytest
 
-from isthmus_dns.tap import QueryLog
+from isthmus_dns.listening.tap import QueryLog
 from unit.nameserver.builders import question, responder, service
 
 NAME = "web.shop.svc.clusterset.local"
@@ -11,7 +11,7 @@ NAME = "web.shop.svc.clusterset.local"
 def test_every_nth_query_is_logged_with_its_answer(caplog: pytest.LogCaptureFixture) -> None:
     query_log = QueryLog(2)
     query = question(NAME).to_wire()
-    with caplog.at_level("INFO", "isthmus_dns.tap"):
+    with caplog.at_level("INFO", "isthmus_dns.listening.tap"):
         for _ in range(4):
             query_log.see(query, responder(service("shop/web")).respond(query), "192.0.2.1", 53, False)
         query_log.see(b"", None, "192.0.2.1", 53, True)

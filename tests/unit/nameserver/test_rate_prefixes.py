@@ -4,7 +4,7 @@ import dns.flags
 import dns.message
 import pytest
 
-from isthmus_dns.ratelimit import RateLimiter
+from isthmus_dns.clients.ratelimit import RateLimiter
 from unit.nameserver.builders import headless, host, question, responder, service
 
 SERVER = responder(service("shop/web"), headless("shop/db", [host(f"10.0.{n}.1", f"db-{n}") for n in range(60)]))

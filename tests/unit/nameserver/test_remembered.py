@@ -1,7 +1,7 @@
 """Answers that are remembered by their packets: when they are, until when, and how many at most."""
 
-from isthmus_dns.intake import apply_header, apply_services
-from isthmus_dns.remembered import Remembered, question_of
+from isthmus_dns.answering.remembered import Remembered, question_of
+from isthmus_dns.zone.intake import apply_header, apply_services
 from unit.nameserver.builders import header, question, resources, responder, service
 
 NAME = "web.shop.svc.clusterset.local"

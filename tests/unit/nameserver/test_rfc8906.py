@@ -13,10 +13,10 @@ import dns.rcode
 import dns.rdatatype
 import pytest
 
-from isthmus_dns import wire
-from isthmus_dns.cookies import Cookies
-from isthmus_dns.subnet import parse_networks
-from isthmus_dns.unusual import Features
+from isthmus_dns.answering.unusual import Features
+from isthmus_dns.clients.cookies import Cookies
+from isthmus_dns.clients.subnet import parse_networks
+from isthmus_dns.message import wire
 from unit.nameserver.builders import SERIAL, responder, service
 
 CLIENT = "192.0.2.1"

@@ -6,15 +6,16 @@ import dns.message
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from isthmus_dns import dnstap, wire
-from isthmus_dns.answer import Responder
-from isthmus_dns.intake import apply_header, mark
-from isthmus_dns.ratelimit import RateLimiter
-from isthmus_dns.server import Board
-from isthmus_dns.sketch import HeavyHitters, Hitter, merge_top
-from isthmus_dns.traffic import Report, Traffic, rcode_counts, type_counts
-from isthmus_dns.unusual import Features
-from isthmus_dns.web import Numbers
+from isthmus_dns.answering.answer import Responder
+from isthmus_dns.answering.unusual import Features
+from isthmus_dns.clients.ratelimit import RateLimiter
+from isthmus_dns.message import wire
+from isthmus_dns.serving.server import Board
+from isthmus_dns.serving.web import Numbers
+from isthmus_dns.watching import dnstap
+from isthmus_dns.watching.sketch import HeavyHitters, Hitter, merge_top
+from isthmus_dns.watching.traffic import Report, Traffic, rcode_counts, type_counts
+from isthmus_dns.zone.intake import apply_header, mark
 from isthmus_sync.proto import isthmus_pb2 as pb
 from unit.nameserver.builders import ask, header, question, responder, service, shown
 

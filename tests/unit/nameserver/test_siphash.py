@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from isthmus_dns.siphash import OpenSslHash, fastest, siphash_2_4
+from isthmus_dns.clients.siphash import OpenSslHash, fastest, siphash_2_4
 
 KEY = bytes(range(16))
 

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 import pytest
 
 from isthmus_core.names import Locality
-from isthmus_dns.intake import apply_services, applying_services
-from isthmus_dns.unusual import Features
-from isthmus_dns.zone import Zone
+from isthmus_dns.answering.unusual import Features
+from isthmus_dns.zone.intake import apply_services, applying_services
+from isthmus_dns.zone.zone import Zone
 from isthmus_sync.proto import isthmus_pb2 as pb
 from unit.nameserver.builders import HTTP, METRICS, ask, headless, host, near, resources, responder, shown
 

@@ -9,7 +9,7 @@ import dns.opcode
 import dns.rcode
 import pytest
 
-from isthmus_dns import wire
+from isthmus_dns.message import wire
 from unit.nameserver.builders import ask, headless, host, question, responder, service, shown
 
 ZONE = "clusterset.local"

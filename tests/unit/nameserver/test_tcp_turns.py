@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from isthmus_dns.tcp import TcpListener, _Connection
-from isthmus_dns.traffic import Traffic
+from isthmus_dns.listening.tcp import TcpListener, _Connection
+from isthmus_dns.watching.traffic import Traffic
 from property.nameserver.fuzz_packets import _Wire
 from unit.nameserver.builders import question, responder, service
 

@@ -1,0 +1,1 @@
+"""How the zone comes here: from the gateway's agent, or from the supervisor that kept it."""

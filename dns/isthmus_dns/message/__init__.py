@@ -1,0 +1,1 @@
+"""What stands in a DNS message: its bytes, and a query read strictly. Pure."""

@@ -1,0 +1,1 @@
+"""What the feed says, the records that makes, and every answer compiled before it is asked for. Pure."""
