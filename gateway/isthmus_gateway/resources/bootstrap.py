@@ -38,16 +38,20 @@ KEPT_PREFIXES = (
     "cluster.gateway/",
     "cluster.xds.",
     "listener.",
+    "ingress.rbac.",  # connections that were refused for what their certificate says
 )
 KEPT_SUFFIXES = (".upstream_cx_total", ".membership_healthy")
 
-# A server that has answered closes its connection, and the other gateway ends the tunnel with "end of data" and a reset
-# without an error. Envoy 1.40 makes a TCP reset of that, which takes what has not been delivered yet with it.
-RUNTIME = {
+RUNTIME: dict[str, bool | int] = {
+    # A server that has answered closes its connection, and the other gateway ends the tunnel with "end of data" and a
+    # reset without an error. Envoy 1.40 makes a TCP reset of that, which takes what has not been delivered with it.
     # The end of a tunnel is the end of the data, not a reset of the client's connection.
     "envoy.reloadable_features.propagate_upstream_rst_through_tunneled_tcp_proxy": False,
     # What was received before such a reset is delivered, however slowly the client reads.
     "envoy.reloadable_features.http_preserve_rst_no_error": True,
+    # Envoy closes a connection when most of its first 500 streams were reset before they were answered: the sender
+    # may be an attacker (CVE-2023-44487). Here it is a gateway with many clients, who must not end each other.
+    "overload.premature_reset_total_stream_count": 1_000_000_000_000,
 }
 
 

@@ -1,6 +1,7 @@
-"""How much a tunnel may be ahead of its reader, so that one that does not read holds nobody else up."""
+"""What tunnels that share a connection may do to each other: hold data back, and end all at once."""
 
 from envoy.config.core.v3.protocol_pb2 import Http2ProtocolOptions, KeepaliveSettings
+from google.protobuf.wrappers_pb2 import UInt64Value
 
 from isthmus_gateway.resources.encode import milliseconds, number
 
@@ -13,13 +14,30 @@ STREAM_WINDOW = 16 * 1024 * 1024
 CONNECTION_WINDOW = 2**31 - 1
 TUNNELS_A_CONNECTION = CONNECTION_WINDOW // STREAM_WINDOW
 
+# A client that goes away resets its tunnel. Envoy takes more than a thousand resets, or 33 a second from then on, for
+# an attack (CVE-2023-44487) and closes the connection with everybody's tunnels. Its other limit is in bootstrap.py.
+RESETS = 1_000_000
+
 
 def tunnels(ping_ms: int, patience_ms: int) -> Http2ProtocolOptions:
     """HTTP/2 for tunnels, the same at both ends; pings end a connection whose other end is gone."""
-    return Http2ProtocolOptions(
+    options = Http2ProtocolOptions(
         allow_connect=True,
         initial_stream_window_size=number(STREAM_WINDOW),
         initial_connection_window_size=number(CONNECTION_WINDOW),
         max_concurrent_streams=number(TUNNELS_A_CONNECTION),
         connection_keepalive=KeepaliveSettings(interval=milliseconds(ping_ms), timeout=milliseconds(patience_ms)),
     )
+    return with_resets(options)
+
+
+def with_resets(options: Http2ProtocolOptions) -> Http2ProtocolOptions:
+    """Let the other end reset as many streams as it likes: burst and rate of Envoy's limit are out of reach.
+
+    Envoy has both fields since 1.39, the Python messages have not, so they travel as unknown ones.
+    """
+    limit = UInt64Value(value=RESETS).SerializeToString()
+    for field in (21, 22):  # stream_reset_burst, stream_reset_rate
+        tag = field << 3 | 2
+        options.MergeFromString(bytes((tag & 0x7F | 0x80, tag >> 7, len(limit))) + limit)
+    return options

@@ -23,6 +23,17 @@ from isthmus_gateway.resources.http import MAX_HEADERS, http1, http_connections
 from isthmus_gateway.resources.transport import with_destination
 
 IDLE_MS = 3_600_000
+
+HTTP1_IDLE_MS = 4_000
+"""How long an HTTP/1.1 connection to an endpoint is kept for the next request.
+
+It must be us who close it: a request that meets a server which is closing is lost, and a POST must not be sent twice.
+Through a tunnel the server's end of the connection takes a round trip to tell. Node, uvicorn, Apache close after 5 s.
+"""
+
+HTTP2_IDLE_MS = 60_000
+"""HTTP/2 says which requests were not looked at when it ends (GOAWAY); those are sent again."""
+
 CLIENT_IP = "ClientIP"
 
 
@@ -94,9 +105,11 @@ def upstream_http(app: AppProtocol) -> HttpProtocolOptions:
         # Pings close the connections of a frozen process.
         keepalive = KeepaliveSettings(interval=milliseconds(1_000), timeout=milliseconds(1_000))
         explicit.http2_protocol_options.CopyFrom(Http2ProtocolOptions(connection_keepalive=keepalive))
+        idle_ms = HTTP2_IDLE_MS
     else:
+        idle_ms = HTTP1_IDLE_MS
         explicit.http_protocol_options.CopyFrom(http1())
-    common = CommonHttpOptions(idle_timeout=milliseconds(60_000), max_headers_count=number(MAX_HEADERS))
+    common = CommonHttpOptions(idle_timeout=milliseconds(idle_ms), max_headers_count=number(MAX_HEADERS))
     return HttpProtocolOptions(common_http_protocol_options=common, explicit_http_config=explicit)
 
 

@@ -1,9 +1,7 @@
 """HTTP, gRPC, WebSocket and TCP through two real Envoys, and who is refused at the ingress."""
 
 import asyncio
-import ssl
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import aiohttp
@@ -11,6 +9,8 @@ import grpc.aio
 import pytest
 from aiohttp import web
 
+from integration.envoy.far_service import FAR, TCP_CHECK, healthy_at_b, publish_far
+from integration.envoy.ingress_frames import PREFACE, ask_ingress, connect_request, settings_came, status_of
 from integration.trust.world import World as TrustWorld
 from isthmus_core.model import AppProtocol, CheckKind, HealthCheck
 from isthmus_gateway.resources import Resources, build_identity
@@ -19,25 +19,10 @@ from support.addresses import LoopbackNet
 from support.envoy_gateway import Pair, World, service_of
 from support.waiting import eventually
 
-TCP_CHECK = HealthCheck(CheckKind.TCP)
-FAR = "gcp/eu-west-4/b"
-
 
 async def text(session: aiohttp.ClientSession, url: str) -> tuple[int, str]:
     async with session.get(url) as answer:
         return answer.status, await answer.text()
-
-
-def publish_far(pair: Pair, name: str, where: tuple[str, int], app: AppProtocol, check: HealthCheck) -> None:
-    """A service that only cluster b has."""
-    service = service_of(name, [where], app, FAR, check)
-    pair.b.export(service)
-    pair.a.serve(pair.vip, None, [("b", service)])
-
-
-async def healthy_at_b(pair: Pair, name: str) -> None:
-    await eventually(lambda: any(pair.b.verdict(f"local/{name}.shop.svc.clusterset.local:8080")), 10)
-    await pair.a.serving(f"egress/shop/{name}/8080")
 
 
 @pytest.mark.anyio
@@ -94,73 +79,6 @@ async def test_grpc_reaches_the_other_cluster(tmp_path: Path, loopback_net: Loop
         await server.stop(None)
 
 
-@asynccontextmanager
-async def answering_and_closing(address: str) -> AsyncIterator[tuple[str, int]]:
-    """A server that sends as many bytes as the first line asks for, and closes the connection at once."""
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked = await reader.readline()
-        writer.write(b"x" * int(asked or b"0"))  # a health check asks for nothing
-        writer.close()
-
-    async with await asyncio.start_server(answer, address, 0) as server:
-        yield address, server.sockets[0].getsockname()[1]
-
-
-async def fetched(vip: str, size: int, slowly: bool) -> int:
-    """How many of `size` bytes arrive before the end of the connection; a reset counts as -1."""
-    reader, writer = await asyncio.open_connection(vip, 8080)
-    writer.write(b"%d\n" % size)
-    arrived = 0
-    try:
-        while content := await reader.read(65536):
-            arrived += len(content)
-            if slowly and arrived < 4_000_000:
-                await asyncio.sleep(0.005)
-    except ConnectionError:
-        return -1
-    finally:
-        writer.close()
-    return arrived
-
-
-@pytest.mark.anyio
-async def test_everything_arrives_from_a_tcp_server_that_answers_and_closes(
-    tmp_path: Path, loopback_net: LoopbackNet
-) -> None:
-    """The commonest way to end a connection: what was sent before must not be lost, not even to a slow client."""
-    pair = Pair(tmp_path, loopback_net)
-    async with answering_and_closing(loopback_net.next()) as where, pair.running():
-        publish_far(pair, "dump", where, AppProtocol.TCP, TCP_CHECK)
-        await healthy_at_b(pair, "dump")
-        async with asyncio.timeout(60):
-            for size, times in ((10, 20), (100_000, 10), (10_000_000, 4)):
-                for turn in range(times):
-                    assert await fetched(pair.vip, size, slowly=turn % 2 == 1) == size
-
-
-@pytest.mark.anyio
-async def test_clients_that_do_not_read_hold_nobody_else_up(tmp_path: Path, loopback_net: LoopbackNet) -> None:
-    """All tunnels share a connection, and its window: what is kept for them must not be all of it."""
-    pair = Pair(tmp_path, loopback_net)
-    async with answering_and_closing(loopback_net.next()) as where, pair.running():
-        publish_far(pair, "dump", where, AppProtocol.TCP, TCP_CHECK)
-        await healthy_at_b(pair, "dump")
-        stuck = []
-        try:
-            async with asyncio.timeout(20):
-                for _ in range(4):
-                    reader, writer = await asyncio.open_connection(pair.vip, 8080, limit=1)  # reads a few bytes ahead
-                    stuck.append(writer)
-                    writer.write(b"100000000\n")
-                    await reader.read(1)
-                for _ in range(10):
-                    assert await fetched(pair.vip, 10_000, slowly=False) == 10_000
-        finally:
-            for writer in stuck:
-                writer.transport.abort()
-
-
 @pytest.mark.anyio
 async def test_a_websocket_reaches_the_other_cluster(tmp_path: Path, loopback_net: LoopbackNet) -> None:
     pair = Pair(tmp_path, loopback_net)
@@ -193,43 +111,6 @@ async def test_a_websocket_reaches_the_other_cluster(tmp_path: Path, loopback_ne
         await runner.cleanup()
 
 
-async def ask_ingress(pair: Pair, files: tuple[bytes, bytes] | None, request: bytes) -> bytes:
-    """Send HTTP/2 frames to b's ingress over TLS; what comes back until an answer is in it, empty when refused."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.load_verify_locations(cadata=pair.world.roots_pem.decode())
-    context.set_alpn_protocols(["h2"])
-    if files:
-        chain, key = pair.folder / "client.pem", pair.folder / "client.key"
-        chain.write_bytes(files[0])
-        key.write_bytes(files[1])
-        context.load_cert_chain(chain, key)
-    gateway = pair.b.me.gateways[0]
-    answer = b""
-    try:
-        async with asyncio.timeout(5):
-            reader, writer = await asyncio.open_connection(gateway.address, gateway.port, ssl=context)
-            try:
-                writer.write(request)
-                while content := await reader.read(4096):
-                    answer += content
-                    if request == PREFACE or status_of(answer) is not None:
-                        break
-            finally:
-                writer.close()
-    except (ssl.SSLError, ConnectionError):
-        pass
-    return answer
-
-
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
-
-
-def settings_came(answer: bytes) -> bool:
-    """Whether the peer spoke HTTP/2 to us: a server's first frame is SETTINGS (type 4)."""
-    return len(answer) >= 9 and answer[3] == 4
-
-
 @pytest.mark.anyio
 async def test_only_members_get_past_the_handshake(tmp_path: Path, loopback_net: LoopbackNet) -> None:
     pair = Pair(tmp_path, loopback_net)
@@ -252,9 +133,11 @@ async def test_a_member_with_a_second_uri_name_is_refused(tmp_path: Path, loopba
     async with pair.running():
         for uris, welcome in (([good], True), ([good, other], False), ([other, good], False), ([good, good], False)):
             leaf = forge(authority, uris, ["gateway.a.fed.test"])
-            for request in (PREFACE, connect_request("echo.shop.svc.clusterset.local:8080", "")):
+            for request in (PREFACE, connect_request("echo.shop.svc.clusterset.local:8080")):
                 answer = await ask_ingress(pair, (leaf.chain, leaf.key), request)
                 assert settings_came(answer) if welcome else answer == b"", (uris, answer)
+        counts = await pair.b.admin.stats(r"^ingress\.rbac\.denied$")
+        assert counts == {"ingress.rbac.denied": 6}
         assert not pair.b.nacks
 
 
@@ -268,30 +151,6 @@ async def test_the_ingress_speaks_no_plaintext(tmp_path: Path, loopback_net: Loo
         async with asyncio.timeout(5):
             assert not (await reader.read(100)).startswith(b"HTTP")
         writer.close()
-
-
-STATUSES = {0x88: 200, 0x8C: 400, 0x8D: 404, 0x8E: 500}  # HPACK's static table, RFC 7541, appendix A
-
-
-def connect_request(authority: str, extra: str) -> bytes:
-    """A CONNECT as HTTP/2 frames: no compression, stream 1, which stays open."""
-    headers = [(b":method", b"CONNECT"), (b":authority", authority.encode())]
-    if extra:
-        headers.append((b"x-isthmus-local", extra.encode()))
-    block = b"".join(bytes([0, len(name)]) + name + bytes([len(value)]) + value for name, value in headers)
-    return PREFACE + len(block).to_bytes(3) + b"\x01\x04" + (1).to_bytes(4) + block
-
-
-def status_of(answer: bytes) -> int | None:
-    """The status in the first HEADERS frame, 0 for a reset stream or a connection given up, None while neither came."""
-    while len(answer) >= 9:
-        length, kind = int.from_bytes(answer[:3]), answer[3]
-        payload, answer = answer[9 : 9 + length], answer[9 + length :]
-        if kind in (3, 7):
-            return 0
-        if kind == 1:
-            return STATUSES.get(payload.lstrip(bytes(range(0x20, 0x40)))[0], -1)
-    return None
 
 
 async def connect_status(pair: Pair, authority: str, extra: str = "") -> int:
