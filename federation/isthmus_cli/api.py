@@ -6,20 +6,13 @@ import ssl
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
-import click
-
-from isthmus_cli.home import AdminConfig, find_home, home_option, read_config
+from isthmus_cli.home import AdminConfig, controller_option, find_home, home_option, read_config
 from isthmus_core.errors import InvalidInput, IsthmusError, Refused, Unavailable
 
 T = TypeVar("T")
 
-controller_option = click.option(
-    "--controller",
-    envvar="ISTHMUS_CONTROLLER",
-    metavar="HOST:PORT[,...]",
-    default=None,
-    help="Controllers to ask instead of the configured ones.  [env: ISTHMUS_CONTROLLER]",
-)
+ADMIN_ADDRESS = "127.0.0.1:15014"
+"""Where a controller serves the admin API by default."""
 
 
 class Answer(NamedTuple):
@@ -68,9 +61,10 @@ class AdminClient:
                 return Answer(self._once(controller, method, path, body), controller)
             except OSError as error:
                 failures.append(f"{controller}: {_reason(error)}")
+        start = f"isthmus controller{listen_flags(self._config.controllers)}"
         raise Unavailable(
             f"no controller answers ({'; '.join(failures)})",
-            "Start one with 'isthmus controller', or name another with --controller HOST:PORT.",
+            f"Start one with '{start}', or name another with --controller HOST:PORT.",
         )
 
     def _once(self, controller: str, method: str, path: str, body: object) -> object:
@@ -133,6 +127,15 @@ def parse_address(text: str, default_port: int) -> tuple[str, int]:
     if not host or strange or not port.isdecimal() or not port.isascii() or not 1 <= int(port[:6]) <= 65535:
         raise InvalidInput(f"{text!r} is not HOST:PORT", "Write it like 127.0.0.1:15014 or [::1]:15014.")
     return host.strip("[]"), int(port)
+
+
+def listen_flags(addresses: tuple[str, ...]) -> str:
+    """The flags with which a controller serves where it is looked for: gateways must reach it there as well."""
+    if not addresses or addresses[0] == ADMIN_ADDRESS:
+        return ""
+    host, port = parse_address(addresses[0], 15014)
+    shown = f"[{host}]" if ":" in host else host
+    return f" --listen {shown}:15010 --admin-listen {shown}:{port}"
 
 
 def admin_client(home: object, controller: str | None, timeout: float = 5.0) -> AdminClient:

@@ -2,21 +2,31 @@
 
 import os
 from pathlib import Path
-from shlex import quote
 from typing import NamedTuple
 
 import click
 
+from isthmus_cli.anywhere import AnywhereOption
 from isthmus_core.errors import InvalidInput
 
 CONFIG_NAME = "config.toml"
 
 home_option = click.option(
     "--home",
+    cls=AnywhereOption,
     envvar="ISTHMUS_HOME",
     type=click.Path(path_type=Path, file_okay=False),
     default=None,
     help="Folder of this federation's files.  [env: ISTHMUS_HOME; default: ~/.isthmus]",
+)
+
+controller_option = click.option(
+    "--controller",
+    cls=AnywhereOption,
+    envvar="ISTHMUS_CONTROLLER",
+    metavar="HOST:PORT[,...]",
+    default=None,
+    help="Controllers to ask instead of the configured ones.  [env: ISTHMUS_CONTROLLER]",
 )
 
 
@@ -33,13 +43,6 @@ class AdminConfig(NamedTuple):
 def find_home(home: Path | None) -> Path:
     """The given folder, or `~/.isthmus`."""
     return (home or Path(os.path.expanduser("~")) / ".isthmus").absolute()
-
-
-def home_flag(home: Path | None) -> str:
-    """What a command that is printed for a person needs to find the same folder; '' when it finds it by itself."""
-    if home is None or os.environ.get("ISTHMUS_HOME") == str(home):
-        return ""
-    return f" --home {quote(str(home))}"
 
 
 def controller_folder(home: Path) -> Path:
@@ -104,7 +107,7 @@ def read_config(home: Path) -> AdminConfig:
     except FileNotFoundError:
         raise InvalidInput(
             f"there is no federation in {home}",
-            "Run 'isthmus init --domain DOMAIN' there, or point --home at its folder.",
+            "Make one with 'isthmus init --domain DOMAIN', or point --home at the folder of one.",
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidInput(

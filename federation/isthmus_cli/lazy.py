@@ -1,10 +1,13 @@
-"""A click group that knows its commands' names and summaries without importing them."""
+"""Click groups: one that guides whoever mistypes, and one that knows its commands without importing them."""
 
 import importlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import click
+
+from isthmus_cli.anywhere import pasted, refuse_strange
+from isthmus_core.errors import IsthmusError
 
 
 class Lazy(NamedTuple):
@@ -14,7 +17,36 @@ class Lazy(NamedTuple):
     summary: str
 
 
-class LazyGroup(click.Group):
+class GuidingGroup(click.Group):
+    """Suggests the nearest command, refuses options that would be ignored, and prints commands that can be pasted."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, with the nearest name when the command is unknown."""
+        name = args[0] if args else ""
+        if name and not name.startswith("-") and name not in self.list_commands(ctx):
+            from difflib import get_close_matches
+
+            near = get_close_matches(name, self.list_commands(ctx), n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else f" See '{ctx.command_path} --help'."
+            ctx.fail(f"No such command {name!r}.{hint}")
+        found = super().resolve_command(ctx, args)
+        if found[1] is not None:
+            refuse_strange(ctx, found[1], name)
+        return found
+
+    def invoke(self, ctx: click.Context) -> object:
+        """As click does; the mend of an error gets the options without which its commands would ask elsewhere."""
+        try:
+            return super().invoke(ctx)
+        except IsthmusError as error:
+            if (mend := pasted(error.mend, ctx)) != error.mend and ctx.parent is None:
+                raise type(error)(error.sentence, mend) from error
+            raise
+
+
+class LazyGroup(GuidingGroup):
     """Imports a command when it is used: `isthmus --help` must not pay for grpc (DESIGN section 11: 150 ms)."""
 
     def __init__(self, *args: object, lazy: Mapping[str, Lazy], **kwargs: object) -> None:
@@ -35,19 +67,6 @@ class LazyGroup(click.Group):
         if not isinstance(command, click.Command):
             raise TypeError(f"{entry.where} is no command")
         return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does, with the nearest name when the command is unknown."""
-        name = args[0] if args else ""
-        if name and not name.startswith("-") and name not in self.list_commands(ctx):
-            from difflib import get_close_matches
-
-            near = get_close_matches(name, self.list_commands(ctx), n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else f" See '{ctx.command_path} --help'."
-            ctx.fail(f"No such command {name!r}.{hint}")
-        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list of commands, from the table alone."""

@@ -7,11 +7,14 @@ from typing import Any
 
 import click
 
+from isthmus_cli.anywhere import AnywhereOption
+
 FORMATS = ("table", "json", "yaml")
 
 output_option = click.option(
     "--output",
     "-o",
+    cls=AnywhereOption,
     type=click.Choice(FORMATS),
     default="table",
     show_default=True,
@@ -21,10 +24,21 @@ output_option = click.option(
 
 
 def paint(text: str, colour: str, bold: bool = False) -> str:
-    """`text` in a colour when standard output is a terminal and NO_COLOR is not set (no-color.org)."""
-    if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
+    """`text` in a colour when standard output is a terminal that has some and NO_COLOR is not set (no-color.org)."""
+    if not _controls() or os.environ.get("NO_COLOR"):
         return text
-    return click.style(text, fg=colour, bold=bold)
+    return click.style(text, fg=colour, bold=bold or None)
+
+
+def clear() -> None:
+    """Begin a new page, where there is a screen."""
+    if _controls():
+        click.clear()
+
+
+def _controls() -> bool:
+    """Whether standard output heeds control sequences."""
+    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -25,7 +25,11 @@ Every setting of a long-running command can be given in four places. The first o
 (HOST:PORT of the admin API, tried in turn), `server_name`, and the files `root`, `certificate` and `key` of the admin
 credential.
 
-Exit codes: 0 it worked, 1 it failed (one sentence on standard error says why), 2 it was called wrongly.
+`--home`, `--controller` and `--output` may stand before the command or behind it, as in `isthmus --home fed status`;
+the one nearest to the end decides.
+
+Exit codes: 0 it worked, 1 it failed (one sentence on standard error says why), 2 it was called wrongly, 130 it was
+interrupted (Ctrl-C; `controller`, `gateway` and `dns` end well then, with 0).
 """
 
 

@@ -2,7 +2,9 @@
 
 import click
 
+from isthmus_cli.home import controller_option, home_option
 from isthmus_cli.lazy import Lazy, LazyGroup
+from isthmus_cli.output import output_option
 
 _COMMANDS = {
     "demo": Lazy("isthmus_cli.commands.demo:demo", "Three clusters on this machine: join, fail over, recover."),
@@ -27,8 +29,12 @@ _COMMANDS = {
 
 @click.group(cls=LazyGroup, lazy=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="isthmus", prog_name="isthmus", message="%(prog)s %(version)s")
-def root() -> None:
+@output_option
+@home_option
+@controller_option
+def root(**_: object) -> None:
     """Isthmus joins Kubernetes clusters and machines into one federation without merging their networks.
 
-    Start with 'isthmus demo', or build your own with 'isthmus init'. Every command takes --help.
+    Start with 'isthmus demo', or build your own with 'isthmus init'. Every command takes --help. The options may also
+    stand behind the command.
     """

@@ -98,7 +98,8 @@ def test_a_port_that_is_no_admin_api_is_named(two: Federation) -> None:
 def test_a_controller_that_is_not_there_or_not_ours_is_named(two: Federation, tmp_path: Path) -> None:
     nobody = f"{two.address}:{free_port(two.address)}"
     said = refused(two, "status", "--controller", nobody)
-    assert said.startswith(f"no controller answers ({nobody}: connection refused). Start one with 'isthmus controller'")
+    start = f"Start one with 'isthmus controller --listen {two.address}:15010 --admin-listen {nobody}'"
+    assert said.startswith(f"no controller answers ({nobody}: connection refused). {start}")
     lost = msgspec.structs.replace(token_for(two, "lost"), controllers=(nobody,))
     said = refused(two, "cluster", "join", "--data-dir", str(tmp_path / "lost"), stdin=lost.text())
     assert said.startswith(f"no controller answers ({nobody}: nothing listens there). See that a controller runs")

@@ -8,18 +8,23 @@ from shlex import quote
 
 import click
 
+from isthmus_cli.anywhere import pasted
 from isthmus_cli.api import admin_client, controller_option
 from isthmus_cli.asking import require_answer
-from isthmus_cli.commands.status import STATES, cluster_row
-from isthmus_cli.home import find_home, home_flag, home_option
+from isthmus_cli.commands.status import NOBODY_YET, STATES, cluster_row
+from isthmus_cli.home import find_home, home_option
+from isthmus_cli.lazy import GuidingGroup
 from isthmus_cli.output import output_option, paint, show, table
 from isthmus_core.errors import InvalidInput
 from isthmus_core.names import Locality, parse_cluster_id
 from isthmus_kit.files import check_writable, write_file
 
 
-@click.group()
-def cluster() -> None:
+@click.group(cls=GuidingGroup)
+@output_option
+@home_option
+@controller_option
+def cluster(**_: object) -> None:
     """Register, join, list, drain and remove the clusters of the federation."""
 
 
@@ -58,10 +63,20 @@ def register(
         write_file(token_file, f"{token}\n".encode())
     else:
         click.echo(token)
-    where = f"--token-file {quote(str(token_file))}" if token_file else "--token-file FILE"
+    written = token_file or _redirected()
+    where = f"--token-file {quote(str(written))}" if written else "--token-file FILE"
     minutes = "1 minute" if ttl == 1 else f"{ttl} minutes"
     click.echo(f"Registered {name} ({locality}). The token works once, within {minutes}:", err=True)
-    click.echo(f"  isthmus cluster join {where}", err=True)
+    click.echo(pasted(f"  isthmus cluster join {where}"), err=True)
+
+
+def _redirected() -> Path | None:
+    """The file that standard output is; None when it is none (proc(5), /proc/pid/fd)."""
+    try:
+        path = Path(os.readlink("/proc/self/fd/1"))
+        return path if path.is_file() else None
+    except OSError:
+        return None
 
 
 @cluster.command()
@@ -95,8 +110,10 @@ def join(words: tuple[str, ...], token_file: Path | None, data_dir: Path | None,
     click.echo(f"Cluster {joined.id} joined {joined.domain} as {joined.locality}")
     click.echo(f"  its key and certificates   {folder}")
     click.echo(f"  its service documents      {folder / 'services'}")
-    where = f" --data-dir {quote(str(data_dir))}" if data_dir else f" --cluster {joined.id}{home_flag(home)}"
-    click.echo(f"Next: run 'isthmus gateway{where}'.")
+    if data_dir:
+        click.echo(f"Next: run 'isthmus gateway --data-dir {quote(str(data_dir.absolute()))}'.")
+    else:
+        click.echo(pasted(f"Next: run 'isthmus gateway --cluster {joined.id}'."))
 
 
 def _token_text(token_file: Path | None) -> str:
@@ -128,9 +145,7 @@ def list_clusters(output: str, home: Path | None, controller: str | None) -> Non
 
     def as_table() -> str:
         if not found:
-            return (
-                "No cluster has joined yet. Start with: isthmus cluster register NAME --locality provider/region/zone"
-            )
+            return pasted(NOBODY_YET)
         head = ("CLUSTER", "STATE", "LOCALITY", "GATEWAYS", "SERVICES", "SEEN")
         return table(head, [cluster_row(c, int(time.time() * 1000)) for c in found])
 
@@ -176,9 +191,8 @@ def drain(name: str, home: Path | None, controller: str | None) -> None:
     Its own clients still reach it as their last resort.
     """
     admin_client(home, controller).ask("POST", "clusters", name, "drain")
-    click.echo(
-        f"{name} is draining: other clusters send it no new traffic. Take it back with: isthmus cluster undrain {name}"
-    )
+    told = f"{name} is draining: other clusters send it no new traffic."
+    click.echo(pasted(f"{told} Take it back with: isthmus cluster undrain {name}"))
 
 
 @cluster.command()
@@ -198,10 +212,13 @@ def undrain(name: str, home: Path | None, controller: str | None) -> None:
 @controller_option
 def remove(name: str, yes: bool, home: Path | None, controller: str | None) -> None:
     """Take NAME out, with all that it exports."""
+    from isthmus_controller.admin.values import ClusterView
+
     require_answer(yes)
     client = admin_client(home, controller)
-    client.get("clusters", name)
+    locality = client.read(ClusterView, "clusters", name).locality
     if not yes:
         click.confirm(f"Remove {name} and everything that it exports from the federation?", abort=True, err=True)
     client.ask("DELETE", "clusters", name)
-    click.echo(f"Removed {name}. It can come back with a new token: isthmus cluster register {name} --locality ...")
+    again = f"isthmus cluster register {name} --locality {locality}"
+    click.echo(pasted(f"Removed {name}. It can come back with a new token: {again}"))

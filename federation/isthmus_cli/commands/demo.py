@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
 import tempfile
@@ -11,6 +12,7 @@ from shlex import quote
 
 import click
 
+from isthmus_cli.anywhere import AnywhereOption
 from isthmus_cli.garbage import collect_garbage
 from isthmus_cli.output import paint, show
 from isthmus_core.errors import InvalidInput, IsthmusError
@@ -21,6 +23,7 @@ from isthmus_core.errors import InvalidInput, IsthmusError
 @click.option(
     "--output",
     "-o",
+    cls=AnywhereOption,
     type=click.Choice(("table", "json", "yaml")),
     default="table",
     show_default=True,
@@ -44,7 +47,16 @@ def demo(once: bool, output: str, data_dir: Path | None) -> None:
 
 def _folder(data_dir: Path | None) -> Path:
     if data_dir is None:
-        return Path(tempfile.mkdtemp(prefix="isthmus-demo-"))
+        try:
+            folder = Path(tempfile.gettempdir()).absolute()
+            _check_length(folder / "isthmus-demo-12345678")
+            return Path(tempfile.mkdtemp(prefix="isthmus-demo-", dir=folder))
+        except OSError as error:
+            reason = (error.strerror or "").lower()
+            raise InvalidInput(
+                f"no temporary folder can be made: {reason}", "Give the demo an empty folder with --data-dir."
+            ) from None
+    _check_length(data_dir.absolute())
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         if any(data_dir.iterdir()):
@@ -52,9 +64,22 @@ def _folder(data_dir: Path | None) -> Path:
         (data_dir / ".isthmus-demo").touch()
     except OSError as error:
         raise InvalidInput(
-            f"{data_dir} cannot be used: {error.strerror}", "Give the demo a folder that you may write to."
+            f"{data_dir} cannot be used: {(error.strerror or '').lower()}",
+            "Give the demo a folder that you may write to.",
         ) from None
     return data_dir.absolute()
+
+
+def _check_length(folder: Path) -> None:
+    """Refuse a folder in which unix sockets cannot be named: unix(7) gives a name 107 bytes."""
+    from isthmus_cli.demo.world import PLACES
+
+    longest = max(len(os.fsencode(folder / "clusters" / name / "envoy-admin.sock")) for name, _ in PLACES)
+    if longest > 107:
+        raise InvalidInput(
+            f"the path {folder} is too long: unix sockets in it would have names of {longest} bytes, and may have 107",
+            "Give an empty folder with a shorter path with --data-dir.",
+        )
 
 
 async def _demo(stay: bool, output: str, folder: Path) -> int:

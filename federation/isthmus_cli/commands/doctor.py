@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from isthmus_cli.anywhere import pasted
 from isthmus_cli.api import AdminClient, controller_option
 from isthmus_cli.home import AdminConfig, find_home, home_option, read_config
 from isthmus_cli.output import output_option, paint, show, table
@@ -32,7 +33,8 @@ def doctor(output: str, home: Path | None, controller: str | None) -> None:
     The exit status is 1 when something failed; warnings alone leave it 0.
     """
     folder = find_home(home)
-    findings = [*_parts(), *_federation(folder, controller), *_local_clusters(folder)]
+    found = [*_parts(), *_federation(folder, controller), *_local_clusters(folder)]
+    findings = [msgspec.structs.replace(one, seen=pasted(one.seen), mend=pasted(one.mend)) for one in found]
     show(findings, output, lambda: _as_text(findings))
     if any(finding.result == "failed" for finding in findings):
         raise SystemExit(1)
@@ -41,7 +43,12 @@ def doctor(output: str, home: Path | None, controller: str | None) -> None:
 def _as_text(findings: list[Finding]) -> str:
     colours = {"ok": "green", "warning": "yellow", "failed": "red"}
     rows = [[paint(f.result, colours[f.result]), f.check, f.seen] for f in findings]
-    mends = [f"  {f.check}: {f.mend}" for f in findings if f.mend and f.result != "ok"]
+    # What mends several things is said once: the same command for a cluster without a gateway and for its gateway.
+    mended: dict[str, list[str]] = {}
+    for finding in findings:
+        if finding.mend and finding.result != "ok":
+            mended.setdefault(finding.mend, []).append(finding.check)
+    mends = [f"  {', '.join(checks)}: {mend}" for mend, checks in mended.items()]
     bad = sum(f.result == "failed" for f in findings)
     verdict = paint("Everything that was looked at is well.", "green") if not mends and not bad else "How to mend:"
     return "\n".join([table(("RESULT", "CHECK", "SEEN"), rows), "", verdict, *mends])

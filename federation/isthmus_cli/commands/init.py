@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
-from isthmus_cli.home import AdminConfig, controller_folder, find_home, home_flag, home_option, write_config
+from isthmus_cli.anywhere import pasted
+from isthmus_cli.api import ADMIN_ADDRESS, listen_flags, parse_address
+from isthmus_cli.home import AdminConfig, controller_folder, find_home, home_option, write_config
 from isthmus_core.errors import InvalidInput
-
-_ADDRESS = "127.0.0.1:15014"  # where a controller serves the admin API by default
 
 
 @click.command()
@@ -18,7 +18,7 @@ _ADDRESS = "127.0.0.1:15014"  # where a controller serves the admin API by defau
 @click.option(
     "--controller",
     "controllers",
-    default=_ADDRESS,
+    default=ADMIN_ADDRESS,
     show_default=True,
     metavar="HOST:PORT[,...]",
     help="Where the admin API of the controllers will be.",
@@ -28,7 +28,6 @@ def init(home: Path | None, domain: str, name: str | None, admin: str, controlle
 
     Nothing runs yet afterwards; the last lines say what to do next. Keep the folder: it holds the root key.
     """
-    from isthmus_cli.api import parse_address
     from isthmus_controller.trust import init_federation
 
     folder = find_home(home)
@@ -53,17 +52,5 @@ def init(home: Path | None, domain: str, name: str | None, admin: str, controlle
     click.echo(f"  configuration      {config}")
     for note in made.notes():
         click.echo(note)
-    flag = home_flag(home)
-    click.echo(f"Next: run 'isthmus controller{_listen(addresses)}{flag}',")
-    click.echo(f"then 'isthmus cluster register NAME --locality provider/region/zone{flag}'.")
-
-
-def _listen(addresses: tuple[str, ...]) -> str:
-    """The flags with which a controller serves where it is looked for: gateways must reach it there as well."""
-    from isthmus_cli.api import parse_address
-
-    if addresses == (_ADDRESS,):
-        return ""
-    host, port = parse_address(addresses[0], 15014)
-    shown = f"[{host}]" if ":" in host else host
-    return f" --listen {shown}:15010 --admin-listen {shown}:{port}"
+    click.echo(pasted(f"Next: run 'isthmus controller{listen_flags(addresses)}',"))
+    click.echo(pasted("then run 'isthmus cluster register NAME --locality provider/region/zone'."))

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from isthmus_cli.anywhere import pasted
 from isthmus_cli.api import admin_client, controller_option
 from isthmus_cli.home import home_option
+from isthmus_cli.lazy import GuidingGroup
 from isthmus_cli.output import age, output_option, paint, show, table
 from isthmus_core.names import ServiceName
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from isthmus_controller.admin.values import CapacityView, ExporterView, PortView, ServiceView
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=GuidingGroup, invoke_without_command=True)
 @output_option
 @home_option
 @controller_option
@@ -30,7 +32,9 @@ def services(ctx: click.Context, output: str, home: Path | None, controller: str
 
     def as_table() -> str:
         if not found:
-            return "No service is exported yet. Offer one with: isthmus export NAMESPACE/SERVICE --cluster CLUSTER"
+            return pasted(
+                "No service is exported yet. Offer one with: isthmus export NAMESPACE/SERVICE --cluster CLUSTER"
+            )
         head = ("SERVICE", "TYPE", "PORTS", "CLUSTERS", "READY", "CONFLICTS")
         return table(head, [_row(service) for service in found])
 

@@ -6,16 +6,18 @@ from typing import TYPE_CHECKING
 
 import click
 
+from isthmus_cli.anywhere import pasted
 from isthmus_cli.api import AdminClient, admin_client, controller_option
 from isthmus_cli.garbage import collect_garbage
 from isthmus_cli.home import home_option
-from isthmus_cli.output import age, output_option, paint, show, table
+from isthmus_cli.output import age, clear, output_option, paint, show, table
 from isthmus_core.errors import Unavailable
 
 if TYPE_CHECKING:
     from isthmus_controller.admin.values import ClusterView, Status
 
 STATES = {"healthy": "green", "control-lost": "yellow", "draining": "yellow", "waiting": "yellow"}
+NOBODY_YET = "No cluster has joined yet. Start with: isthmus cluster register NAME --locality provider/region/zone"
 
 
 @click.command()
@@ -58,7 +60,7 @@ def _watch(client: AdminClient, output: str) -> None:
             continue
         revision = str(now.revision)
         if output == "table":
-            click.clear()
+            clear()
         show(now, output, lambda now=now: as_text(now))  # type: ignore[misc]  # bound early on purpose
 
 
@@ -77,10 +79,7 @@ def as_text(now: "Status") -> str:
         head = ("CLUSTER", "STATE", "LOCALITY", "GATEWAYS", "SERVICES", "SEEN")
         lines += ["", table(head, [cluster_row(c, now.time_ms) for c in now.clusters])]
     else:
-        lines += [
-            "",
-            "No cluster has joined yet. Start with: isthmus cluster register NAME --locality provider/region/zone",
-        ]
+        lines += ["", pasted(NOBODY_YET)]
     counts = ((now.services, "service"), (now.exports, "export"), (len(now.conflicts), "conflict"))
     lines += ["", ", ".join(f"{count} {word}{'' if count == 1 else 's'}" for count, word in counts)]
     lines += [paint(f"  {c.service}: {c.reason}: {c.message}", "yellow") for c in now.conflicts]

@@ -7,7 +7,6 @@ import pytest
 
 from isthmus_cli.commands.status import as_text
 from isthmus_cli.demo.load import Load, Seen
-from isthmus_cli.home import home_flag
 from isthmus_cli.values import gateway_name
 from isthmus_controller.admin.values import ReplicaView, Status
 from isthmus_core.names import parse_cluster_id
@@ -35,14 +34,7 @@ def test_a_home_with_a_space_is_named_so_that_it_can_be_pasted(tmp_path: Path) -
     home = tmp_path / "my home"
     done = isthmus("init", "--domain", "fed.example", "--home", str(home), home=tmp_path)
     said = next(line for line in done.stdout.splitlines() if line.startswith("Next:"))
-    assert next_words(said) == ["isthmus", "controller", "--home", str(home)]
-
-
-def test_a_home_that_the_environment_names_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ISTHMUS_HOME", "/srv/fed")
-    assert home_flag(Path("/srv/fed")) == ""
-    assert home_flag(Path("/srv/other fed")) == " --home '/srv/other fed'"
-    assert home_flag(None) == ""
+    assert next_words(said) == ["isthmus", "--home", str(home), "controller"]
 
 
 @pytest.mark.parametrize(
