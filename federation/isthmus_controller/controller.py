@@ -31,6 +31,7 @@ from isthmus_controller.view import View
 from isthmus_core.errors import Refused
 from isthmus_core.names import ClusterId
 from isthmus_kit.files import make_folder
+from isthmus_kit.limits import raise_file_limit
 from isthmus_kit.readiness import Readiness
 from isthmus_kit.tasks import Owner, own_tasks
 from isthmus_kit.telemetry import new_registry
@@ -54,6 +55,7 @@ async def run_controller(
     Raises InvalidInput for what a person must mend: no federation in the folder, a port in use, a wrong password.
     """
     settings.check()
+    raise_file_limit()
     trust = TrustAuthority.load(settings.data_dir)
     make_folder(settings.data_dir)
     # Ports first: a port in use is told before an etcd is started.

@@ -13,15 +13,23 @@ from isthmus_core.errors import InvalidInput
 from isthmus_kit.listening import unusable_address, usable_port
 from isthmus_kit.pki import IdentitySource
 from isthmus_kit.tls import grpc_server_credentials, replace_identity
+from isthmus_kit.tls_site import HANDSHAKE_S
 from isthmus_sync import new_server
 
 _GRACE = 0.3
 """Seconds that open streams get at the end: gateways go to another replica, and keep what they know meanwhile."""
 
+MESSAGE_LIMIT = 20 * 1024 * 1024
+MAX_CONNECTIONS = 4_000
+"""Open ones of the gRPC port, of which each holds some 50 kB, also half-open: 2,000 gateways with their two streams."""
+
 _OPTIONS = (
     # A publisher's parts have 16 MiB (isthmus_sync.publisher). What is larger ends its stream unread: a member
     # can be hostile, and a message for each stream is held in memory.
-    ("grpc.max_receive_message_length", 20 * 1024 * 1024),
+    ("grpc.max_receive_message_length", MESSAGE_LIMIT),
+    # Before the handshake everybody is a stranger: gRPC would wait two minutes for each, and take as many as come.
+    ("grpc.server_handshake_timeout_ms", int(HANDSHAKE_S * 1000)),
+    ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS),
 )
 
 

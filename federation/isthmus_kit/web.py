@@ -17,12 +17,16 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from isthmus_core.errors import InvalidInput, Refused, Unavailable
 from isthmus_kit.listening import unusable_address
 from isthmus_kit.readiness import Readiness
+from isthmus_kit.tls_site import TlsSite
 
 log = logging.getLogger(__name__)
 
 # Whoever sends what is no HTTP gets a 400 for it; that is no error of ours and needs no traceback in the log.
 _requests = logging.getLogger("isthmus_kit.web.requests")
 _requests.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError)))
+
+_IDLE_S = 5.0
+"""Until a connection on which nothing is asked is closed, the first request included; aiohttp waits for an hour."""
 
 WebHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -77,10 +81,10 @@ async def serving(app: web.Application, host: str, port: int, tls: ssl.SSLContex
 
     Raises InvalidInput when the address cannot be used.
     """
-    runner = web.AppRunner(app, access_log=None, logger=_requests, shutdown_timeout=1.0)
+    runner = _runner(app)
     await runner.setup()
+    site = TlsSite(runner, host, port, tls) if tls is not None else web.TCPSite(runner, host, port)
     try:
-        site = web.TCPSite(runner, host, port, ssl_context=tls)
         try:
             await site.start()
         except OSError as error:
@@ -88,12 +92,14 @@ async def serving(app: web.Application, host: str, port: int, tls: ssl.SSLContex
         yield runner.addresses[0][1]
     finally:
         await runner.cleanup()
+        if isinstance(site, TlsSite):
+            site.abort()
 
 
 @asynccontextmanager
 async def serving_on_socket(app: web.Application, path: Path) -> AsyncIterator[None]:
     """Serve `app` on a unix socket that only its owner may open (0600) while the block runs."""
-    runner = web.AppRunner(app, access_log=None, logger=_requests, shutdown_timeout=1.0)
+    runner = _runner(app)
     await runner.setup()
     try:
         await web.SockSite(runner, _private_socket(path)).start()
@@ -102,6 +108,17 @@ async def serving_on_socket(app: web.Application, path: Path) -> AsyncIterator[N
         await runner.cleanup()
         with suppress(FileNotFoundError):
             path.unlink()
+
+
+def _runner(app: web.Application) -> web.AppRunner:
+    return web.AppRunner(
+        app,
+        access_log=None,
+        logger=_requests,
+        shutdown_timeout=1.0,
+        keepalive_timeout=_IDLE_S,
+        lingering_time=1.0,  # after an answer to half a request, to close in order
+    )
 
 
 def _private_socket(path: Path) -> socket.socket:

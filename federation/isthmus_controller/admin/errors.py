@@ -25,3 +25,9 @@ class TooLarge(InvalidInput):
     """The request has more bytes than any that makes sense."""
 
     status = 413
+
+
+class TooSlow(InvalidInput):
+    """The request did not come to its end in time."""
+
+    status = 408

@@ -1,5 +1,6 @@
 """Serve the routes over HTTPS: decode, check who asks, answer JSON, and turn every refusal into one sentence."""
 
+import asyncio
 import difflib
 import logging
 import re
@@ -8,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 from aiohttp import web
 
-from isthmus_controller.admin.errors import NotFound, Taken, TooLarge, Unidentified
+from isthmus_controller.admin.errors import NotFound, Taken, TooLarge, TooSlow, Unidentified
 from isthmus_controller.admin.openapi import openapi
 from isthmus_controller.admin.routes import Ask, Query, Route
 from isthmus_core.errors import InvalidInput, Refused
@@ -19,6 +20,9 @@ from isthmus_kit.web import json_response
 log = logging.getLogger(__name__)
 
 MAX_BODY = 64 * 1024
+BODY_S = 5.0
+"""Whoever joins shows no certificate, and may send a body."""
+
 _MEND = "Use the certificate and key that 'isthmus init' wrote."
 
 WebHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -30,7 +34,7 @@ async def statuses(request: web.Request, handler: WebHandler) -> web.StreamRespo
     """Errors that have a status of their own; the others are left to the web kit."""
     try:
         return await handler(request)
-    except (NotFound, Taken, TooLarge, Unidentified) as error:
+    except (NotFound, Taken, TooLarge, TooSlow, Unidentified) as error:
         return json_response({"error": error.sentence, "mend": error.mend}, error.status)
     except web.HTTPRequestEntityTooLarge:
         large = _too_large()
@@ -87,8 +91,14 @@ def _handler(route: Route, domain: str, on_refused: Callable[[], None]) -> WebHa
 
 
 async def _read(request: web.Request) -> bytes:
-    body = await request.read() if (request.content_length or 0) <= MAX_BODY else None
-    if body is None or len(body) > MAX_BODY:
+    if (request.content_length or 0) > MAX_BODY:
+        raise _too_large()
+    try:
+        async with asyncio.timeout(BODY_S):
+            body = await request.read()
+    except TimeoutError:
+        raise TooSlow(f"the request's body did not come within {BODY_S:g} s", "Send it at once.") from None
+    if len(body) > MAX_BODY:
         raise _too_large()
     return body
 
