@@ -17,12 +17,10 @@ from integration.controller.world import ANONYMOUS, Admin, controller, enrol, ma
 from integration.trust.leaves import Door, admin, ingress, streams
 from isthmus_controller.admin import server
 from isthmus_core.spiffe import controller_name
-from isthmus_kit import tls_site
 from isthmus_kit.limits import raise_file_limit
 from support.addresses import LoopbackNet
 from support.envoy_gateway import Pair
 from support.etcd import Etcd
-from support.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -184,36 +182,3 @@ async def test_a_controller_may_open_as_many_files_as_the_system_allows(
 def at(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
     return host, int(port)
-
-
-async def test_the_admin_port_has_room_again_when_others_have_gone(
-    etcd: Etcd, federation_name: str, tmp_path: Path
-) -> None:
-    raise_file_limit()
-    federation = make_federation(tmp_path / "controller", federation_name)
-    async with controller(federation, etcd.address) as replica:
-        address = at(replica.admin)
-        with ExitStack() as stack:
-            loop = asyncio.get_running_loop()
-            opened = [stack.enter_context(socket.socket()) for _ in range(tls_site.MAX_CONNECTIONS + 10)]
-            for sock in opened:
-                sock.setblocking(False)
-                await loop.sock_connect(sock, address)
-            async with asyncio.timeout(2):
-                assert await told(opened[-1]) == b""
-
-        async def served() -> bool:
-            try:
-                return (await Admin(federation, replica.admin).ask("GET", "/healthz"))[0] == 200
-            except OSError:
-                return False
-
-        await eventually(served, 10, every=0.1)
-
-
-async def told(sock: socket.socket) -> bytes:
-    """The next bytes of a connection; none when it was closed, in order or not."""
-    try:
-        return await asyncio.get_running_loop().sock_recv(sock, 1)
-    except ConnectionError:
-        return b""
