@@ -34,6 +34,13 @@ Through a tunnel the server's end of the connection takes a round trip to tell. 
 HTTP2_IDLE_MS = 60_000
 """HTTP/2 says which requests were not looked at when it ends (GOAWAY); those are sent again."""
 
+PING_MS, PING_PATIENCE_MS = 330_000, 5_000
+"""In the end, streams at a process that is frozen or a host that is gone are given up.
+
+A gRPC server ends a connection with all its calls at the third ping in a row that comes within five minutes and before
+it has said something (gRFC A8, "too_many_pings"), so a call that is quiet for long would not survive quicker pings.
+"""
+
 CLIENT_IP = "ClientIP"
 
 
@@ -102,8 +109,7 @@ def upstream_http(app: AppProtocol) -> HttpProtocolOptions:
     """HTTP/2 where the service speaks it, HTTP/1.1 where it does not."""
     explicit = HttpProtocolOptions.ExplicitHttpConfig()
     if app in (AppProtocol.HTTP2, AppProtocol.GRPC):
-        # Pings close the connections of a frozen process.
-        keepalive = KeepaliveSettings(interval=milliseconds(1_000), timeout=milliseconds(1_000))
+        keepalive = KeepaliveSettings(interval=milliseconds(PING_MS), timeout=milliseconds(PING_PATIENCE_MS))
         explicit.http2_protocol_options.CopyFrom(Http2ProtocolOptions(connection_keepalive=keepalive))
         idle_ms = HTTP2_IDLE_MS
     else:

@@ -1,0 +1,110 @@
+"""gRPC through two gateways is as it is without them: quiet calls, errors, deadlines, and who hears of a cancel."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+import grpc.aio
+import pytest
+
+from integration.envoy.far_service import TCP_CHECK, healthy_at_b, publish_far
+from isthmus_core.model import AppProtocol
+from support.addresses import LoopbackNet
+from support.envoy_gateway import Pair
+from support.waiting import eventually
+
+Context = grpc.aio.ServicerContext[bytes, bytes]
+WIDE = [("grpc.max_receive_message_length", -1), ("grpc.absolute_max_metadata_size", 200_000)]
+# As every gRPC server does after three pings that nothing was said between, but after one.
+STRICT = [*WIDE, ("grpc.http2.max_ping_strikes", 1)]
+
+
+class Calls:
+    """A service that answers late, refuses, or returns what it is given."""
+
+    def __init__(self) -> None:
+        self.late_ones = 0
+        self.cancelled = 0
+
+    async def late(self, request: bytes, _: Context) -> bytes:
+        self.late_ones += 1
+        try:
+            await asyncio.sleep(float(request))
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        return b"late"
+
+    async def refuse(self, request: bytes, context: Context) -> bytes:
+        context.set_trailing_metadata((("x-why", "because"),))
+        await context.abort(grpc.StatusCode.NOT_FOUND, "nothing like " + request.decode())
+        raise AssertionError("abort returns to nobody")
+
+    async def echo(self, request: bytes, context: Context) -> bytes:
+        said = dict(context.invocation_metadata() or ())
+        await context.send_initial_metadata((("x-said", said.get("x-said", "")),))
+        return request
+
+
+@asynccontextmanager
+async def serving(address: str) -> AsyncIterator[tuple[Calls, tuple[str, int]]]:
+    """The service, and where it listens."""
+    calls = Calls()
+    methods = {"Late": calls.late, "Refuse": calls.refuse, "Echo": calls.echo}
+    server = grpc.aio.server(options=STRICT)
+    handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
+        name: grpc.unary_unary_rpc_method_handler(method) for name, method in methods.items()
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Calls", handlers),))
+    port = server.add_insecure_port(f"{address}:0")
+    await server.start()
+    try:
+        yield calls, (address, port)
+    finally:
+        await server.stop(None)
+
+
+def method(channel: grpc.aio.Channel, name: str) -> grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]:
+    return channel.unary_unary(f"/test.Calls/{name}")
+
+
+@pytest.mark.anyio
+async def test_a_call_may_be_quiet_for_long(tmp_path: Path, loopback_net: LoopbackNet) -> None:
+    pair = Pair(tmp_path, loopback_net)
+    async with serving(loopback_net.next()) as (_, where), pair.running():
+        publish_far(pair, "calls", where, AppProtocol.GRPC, TCP_CHECK)
+        await healthy_at_b(pair, "calls")
+        async with grpc.aio.insecure_channel(f"{pair.vip}:8080") as channel:
+            assert await method(channel, "Late")(b"3.5", timeout=20) == b"late"
+
+
+@pytest.mark.anyio
+async def test_errors_deadlines_cancels_and_large_calls_pass(tmp_path: Path, loopback_net: LoopbackNet) -> None:
+    pair = Pair(tmp_path, loopback_net)
+    async with serving(loopback_net.next()) as (calls, where), pair.running():
+        publish_far(pair, "calls", where, AppProtocol.GRPC, TCP_CHECK)
+        await healthy_at_b(pair, "calls")
+        async with grpc.aio.insecure_channel(f"{pair.vip}:8080", options=WIDE) as channel:
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await method(channel, "Refuse")(b"this", timeout=20)
+            assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+            assert refused.value.details() == "nothing like this"
+            assert ("x-why", "because") in tuple(refused.value.trailing_metadata())
+
+            with pytest.raises(grpc.aio.AioRpcError) as late:
+                await method(channel, "Late")(b"30", timeout=0.5)
+            assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            await eventually(lambda: calls.cancelled == 1, 5)
+
+            waiting = method(channel, "Late")(b"30", timeout=20)
+            await eventually(lambda: calls.late_ones == 2, 5)
+            waiting.cancel()
+            await eventually(lambda: calls.cancelled == 2, 5)
+
+            large = b"0123456789abcdef" * (16 << 16)  # 16 MiB, as much as a tunnel may be ahead of its reader
+            call = method(channel, "Echo")(large, timeout=30, metadata=(("x-said", "m" * 58_000),))
+            assert await call == large
+            assert dict(await call.initial_metadata())["x-said"] == "m" * 58_000
+        assert not pair.a.nacks and not pair.b.nacks
