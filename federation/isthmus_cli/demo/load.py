@@ -5,6 +5,18 @@ import time
 from collections import Counter
 from typing import NamedTuple
 
+PATIENCE = 0.5
+"""Seconds by which requests may be sent late."""
+
+
+def left_out(behind: float, rate: float) -> int:
+    """How many requests to leave out when the next is due since `behind` seconds.
+
+    A machine that was too busy to send them must not send them all at once: that storm would be of our own making, and
+    every later request would be late as well.
+    """
+    return int(behind * rate) if behind > PATIENCE else 0
+
 
 class Seen(NamedTuple):
     """One request: when it was due and when it was answered (monotonic seconds), and by whom; '' when lost."""
@@ -22,6 +34,7 @@ class Load:
         """`rate` in requests a second, `deadline` in seconds for each."""
         self.name = name
         self.seen: list[Seen] = []
+        self.unsent = 0
         self._address = (host, port)
         self._rate = rate
         self._deadline = deadline
@@ -33,6 +46,8 @@ class Load:
         async with asyncio.TaskGroup() as group:
             try:
                 while True:
+                    late = left_out(time.monotonic() - start - number / self._rate, self._rate)
+                    number, self.unsent = number + late, self.unsent + late
                     due = start + number / self._rate
                     await asyncio.sleep(max(due - time.monotonic(), 0))
                     group.create_task(self._one(due), name=f"request {number}")

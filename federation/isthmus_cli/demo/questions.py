@@ -29,16 +29,16 @@ def address_in(answer: bytes, query: bytes) -> str | None:
 async def ask(server: tuple[str, int], name: str, timeout: float = 1.0) -> str | None:
     """The address of `name` according to `server`; None when there is no usable answer in time."""
     loop = asyncio.get_running_loop()
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
-        udp.setblocking(False)
-        udp.connect(server)
-        query = question(name, time.monotonic_ns() & 0xFFFF)
-        try:
-            async with asyncio.timeout(timeout):
+    query = question(name, time.monotonic_ns() & 0xFFFF)
+    try:
+        async with asyncio.timeout(timeout):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+                udp.setblocking(False)
+                udp.connect(server)
                 await loop.sock_sendall(udp, query)
                 return address_in(await loop.sock_recv(udp, 4096), query)
-        except (OSError, TimeoutError):
-            return None
+    except (OSError, TimeoutError):
+        return None
 
 
 class Questions:

@@ -19,12 +19,16 @@ GREETER = "greeter.shop.svc.clusterset.local"
 
 
 class Report(msgspec.Struct):
-    """What the demo counted; printed by `--output json`. Times in milliseconds, `seconds` in seconds."""
+    """What the demo counted; printed by `--output json`. Times in milliseconds, `seconds` in seconds.
+
+    `unsent` are requests that this machine was too busy to send when they were due.
+    """
 
     clusters: int = 0
     services: int = 0
     requests: int = 0
     lost: int = 0
+    unsent: int = 0
     reconnected: int = 0
     failover_ms: dict[str, float] = {}
     dns_queries: int = 0
@@ -176,6 +180,7 @@ class Story:
         report = self.report
         report.requests = len(http.seen) + len(tcp.seen)
         report.lost = len(http.lost) + len(tcp.lost)
+        report.unsent = http.unsent + tcp.unsent
         report.reconnected = tcp.reconnected
         report.dns_queries, report.dns_wrong = dns.asked, len(dns.wrong)
         start = http.seen[0].due if http.seen else 0.0
@@ -226,7 +231,7 @@ class Story:
         now = time.monotonic()
         waited = load.slowest(fault, now)
         self.report.failover_ms[name] = round(waited, 1)
-        shares = load.answered_by(now - 0.5)
+        shares = load.answers_in(now - 0.5)
         who = ", ".join(f"{place} {count}" for place, count in sorted(shares.items())) or "nobody"
         self._say(f"{name}: {what}")
         self._detail(

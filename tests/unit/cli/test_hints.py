@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from isthmus_cli.commands.status import as_text
-from isthmus_cli.demo.load import Load, Seen
 from isthmus_cli.values import gateway_name
 from isthmus_controller.admin.values import ReplicaView, Status
 from isthmus_core.names import parse_cluster_id
@@ -74,10 +73,3 @@ def test_a_controller_that_was_started_again_at_its_address_is_shown_once() -> N
     now = Status("fed", "fed.example", "1", 1, 0, True, {}, {}, [], 0, 0, [], [], [], replicas)
     shown = [line for line in as_text(now).splitlines() if line.startswith("controller ")]
     assert shown == ["controller new at 127.0.0.1:15014 (this one)", "controller other at 127.0.0.2:15014"]
-
-
-def test_a_load_that_fell_behind_still_sees_who_answers() -> None:
-    load = Load("echo", "127.0.0.1", 1, 200)
-    load.seen = [Seen(due=1.0, answered=9.8, by="belgium"), Seen(due=1.1, answered=9.9, by="", error="lost")]
-    assert load.answered_by(9.7)["belgium"] == 0
-    assert load.answers_in(9.7) == {"belgium": 1}
