@@ -37,6 +37,8 @@ class Candidate(msgspec.Struct, frozen=True):
     total: int
     tier: int | None
     why: str
+    last_resort: bool = False
+    """Tried only when nobody in any tier is healthy: what looks dead from here may still answer."""
 
     @property
     def chosen(self) -> bool:
@@ -54,10 +56,16 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class PortRoute(msgspec.Struct, frozen=True):
-    """The tiers of one port, best first; every tier has at least one target. No tiers: nobody can serve it."""
+    """The tiers of one port, best first; every tier has at least one target.
+
+    `last_resort` is tried when nobody in any tier answers; `ready`: a check says that somebody in the tiers is healthy.
+    Neither tiers nor a last resort: nobody can serve the port.
+    """
 
     port: ServicePort
     tiers: tuple[tuple[Target, ...], ...]
+    last_resort: tuple[Target, ...] = ()
+    ready: bool = True
 
 
 class ServiceRoute(msgspec.Struct, frozen=True):
@@ -102,7 +110,7 @@ def route(
         for key, candidate in found
     ]
     candidates.sort(key=lambda c: (c.tier is None, c.tier or 0, c.rank, c.cluster, c.locality))
-    ports = tuple(PortRoute(port, _tiers(port, imported, candidates)) for port in imported.ports)
+    ports = tuple(_port(port, imported, candidates) for port in imported.ports)
     return ServiceRoute(imported.service, ports, tuple(candidates))
 
 
@@ -122,12 +130,13 @@ def _candidates(
     near = rank(here.locality, locality)
     ready, total = (capacity.ready, capacity.total) if capacity else (0, 0)
     ready = 0 if closed(cluster) else ready  # without a way to it, its last words about health are history
-    refusal = _refusal(cluster, capacity, cluster_id in unreachable)
-    why = refusal or f"{near.words}, {ready} of {total} ready" + (
-        "" if cluster and cluster.session_held else ", session lost: last known state"
-    )
-    key = None if refusal else (int(near), 1)
-    return [(key, Candidate(cluster_id, locality, near, False, ready, total, None, why))]
+    refusal = _refusal(cluster, capacity)
+    doubt = "" if refusal else _doubt(ready, total, cluster_id in unreachable)
+    why = refusal or (f"{doubt}: last resort" if doubt else f"{near.words}, {ready} of {total} ready")
+    if not refusal and not doubt and not (cluster and cluster.session_held):
+        why += ", session lost: last known state"
+    key = None if refusal or doubt else (int(near), 1)
+    return [(key, Candidate(cluster_id, locality, near, False, ready, total, None, why, last_resort=bool(doubt)))]
 
 
 def _local(
@@ -153,7 +162,7 @@ def closed(cluster: Cluster | None) -> str:
     return "" if cluster.gateways else "none of its gateways runs: none was started yet, or the last was stopped"
 
 
-def _refusal(cluster: Cluster | None, capacity: Capacity | None, unreachable: bool) -> str:
+def _refusal(cluster: Cluster | None, capacity: Capacity | None) -> str:
     """Why a remote cluster gets no traffic; empty when it may."""
     if cluster is not None and cluster.state is ClusterState.DRAINING:
         return "draining: a person took it out of traffic"
@@ -163,14 +172,17 @@ def _refusal(cluster: Cluster | None, capacity: Capacity | None, unreachable: bo
         return "its capacity is not known yet"
     if capacity.total == 0:
         return "it has no endpoints"
-    if capacity.ready == 0:
-        return f"none of its {capacity.total} endpoints is healthy"
-    if unreachable:
-        return "its gateways do not answer from here"
     return ""
 
 
-def _tiers(port: ServicePort, imported: Import, candidates: list[Candidate]) -> tuple[tuple[Target, ...], ...]:
+def _doubt(ready: int, total: int, unreachable: bool) -> str:
+    """Why a remote cluster is tried only when everybody else has failed: checks say so, and checks can be wrong."""
+    if ready == 0:
+        return f"none of its {total} endpoints is healthy"
+    return "its gateways do not answer from here" if unreachable else ""
+
+
+def _port(port: ServicePort, imported: Import, candidates: list[Candidate]) -> PortRoute:
     """Tiers of one port without gaps: only exporters that really serve the port take part."""
     servers = {e.cluster for e in imported.exporters if port.name in e.port_names}
     tiers: dict[int, list[Target]] = {}
@@ -178,4 +190,9 @@ def _tiers(port: ServicePort, imported: Import, candidates: list[Candidate]) -> 
         if c.tier is not None and c.cluster in servers:
             weight = c.total if c.local else c.ready
             tiers.setdefault(c.tier, []).append(Target(c.cluster, c.locality, weight, c.local))
-    return tuple(tuple(tiers[number]) for number in sorted(tiers))
+    last = tuple(
+        Target(c.cluster, c.locality, c.total, c.local) for c in candidates if c.last_resort and c.cluster in servers
+    )
+    ready = any(c.tier is not None and c.ready and c.cluster in servers for c in candidates)
+    # Without a last resort nobody asks, and a route that says the same as before need not be told.
+    return PortRoute(port, tuple(tuple(tiers[number]) for number in sorted(tiers)), last, ready or not last)

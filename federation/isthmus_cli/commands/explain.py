@@ -37,7 +37,9 @@ def _as_text(told: "Explanation") -> str:
     rows = []
     for one in told.candidates:
         tier = "-" if one.tier is None else str(one.tier)
-        if not one.chosen:
+        if one.last_resort:
+            word = paint("when nobody else answers", "red")
+        elif not one.chosen:
             word = paint("not used", "red")
         elif one.tier == 0:
             word = paint("first choice", "green")

@@ -236,6 +236,7 @@ class CandidateView(msgspec.Struct, frozen=True):
     tier: int | None
     chosen: bool
     why: str
+    last_resort: bool = False
 
 
 class TargetView(msgspec.Struct, frozen=True):

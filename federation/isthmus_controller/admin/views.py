@@ -160,7 +160,8 @@ def explanation(decided: ServiceRoute, here: ClusterId, note: str = "") -> v.Exp
         from_cluster=here,
         candidates=[
             v.CandidateView(
-                c.cluster, str(c.locality), c.rank.words, c.local, c.ready, c.total, c.tier, c.chosen, c.why
+                *(c.cluster, str(c.locality), c.rank.words, c.local, c.ready, c.total),
+                *(c.tier, c.chosen, c.why, c.last_resort),
             )
             for c in decided.candidates
         ],

@@ -3,17 +3,21 @@
 from collections.abc import Iterable, Iterator
 
 from envoy.config.core.v3.base_pb2 import Locality as EnvoyLocality
+from envoy.config.core.v3.health_check_pb2 import HealthStatus
 from envoy.config.endpoint.v3.endpoint_components_pb2 import LbEndpoint, LocalityLbEndpoints
 from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
 
 from isthmus_core.model import Cluster, Endpoint, HealthCheck, LocalService, Protocol, ServicePort
-from isthmus_core.names import ClusterId, Locality, ServiceName
+from isthmus_core.names import Locality, ServiceName
 from isthmus_core.route import PortRoute, ServiceRoute, Target
 from isthmus_gateway.resources import names
 from isthmus_gateway.resources.encode import encoded, number
 
 # Envoy adds the weights of a priority up in 32 bits.
 MAX_WEIGHT = 1_000_000
+
+# In percent: one healthy endpoint of a thousand is enough for Envoy to call its tier healthy.
+ONE_IS_ENOUGH = 100_000
 
 
 def build_assignments(route: ServiceRoute, local: LocalService | None) -> dict[str, bytes]:
@@ -57,7 +61,23 @@ def _service(service: ServiceName, route: PortRoute, local: LocalService | None)
         groups = [g for target in tier if (g := _group(service, route.port, target, local, priority)) is not None]
         assignment.endpoints.extend(groups)
         priority += bool(groups)
+    _add_last_resort(assignment, service, route, priority)
     return assignment
+
+
+def _add_last_resort(assignment: ClusterLoadAssignment, service: ServiceName, route: PortRoute, priority: int) -> None:
+    """Clusters that look dead, for requests that nobody else answers (docs/decisions/0010)."""
+    # Behind one healthy tier: for the retries of what failed there, long before its checks fail. Else Envoy turns to
+    # them in its panic, when all are sick, as to everybody.
+    for_retries = route.ready and priority == 1 and bool(route.last_resort)
+    for target in route.last_resort:
+        host = _tunnel(service, route.port, target, names.last_resort_listener(target.cluster))
+        host.health_status = HealthStatus.DEGRADED if for_retries else HealthStatus.UNHEALTHY
+        where = _locality(target.locality, target.cluster)
+        assignment.endpoints.append(LocalityLbEndpoints(locality=where, priority=priority, lb_endpoints=[host]))
+    if for_retries:
+        # A tier that has lost some of its endpoints keeps everything: there is no other to relieve it.
+        assignment.policy.overprovisioning_factor.value = ONE_IS_ENOUGH
 
 
 def _group(
@@ -67,7 +87,7 @@ def _group(
         return LocalityLbEndpoints(
             locality=_locality(target.locality, target.cluster),
             priority=priority,
-            lb_endpoints=[_tunnel(service, port, target.cluster, target.weight)],
+            lb_endpoints=[_tunnel(service, port, target, names.tunnel_listener(target.cluster))],
         )
     if local is None:
         return None
@@ -103,12 +123,12 @@ def _socket(address: str, port: int, weight: int) -> LbEndpoint:
     return host
 
 
-def _tunnel(service: ServiceName, port: ServicePort, cluster: ClusterId, weight: int) -> LbEndpoint:
+def _tunnel(service: ServiceName, port: ServicePort, target: Target, listener: str) -> LbEndpoint:
     """One remote cluster as one endpoint; what the tunnel is for travels in its metadata."""
-    host = LbEndpoint(load_balancing_weight=number(_weight(weight)))
+    host = LbEndpoint(load_balancing_weight=number(_weight(target.weight)))
     internal = host.endpoint.address.envoy_internal_address
-    internal.server_listener_name = names.tunnel_listener(cluster)
-    internal.endpoint_id = f"{cluster}/{service}/{port.port}"
+    internal.server_listener_name = listener
+    internal.endpoint_id = f"{target.cluster}/{service}/{port.port}"
     # A health check's connection carries no metadata, so it would find no destination. `gateway/<cluster>` is checked.
     host.endpoint.health_check_config.disable_active_health_check = True
     host.metadata.filter_metadata[names.TUNNEL_METADATA]["destination"] = service.authority(port.port)

@@ -102,6 +102,11 @@ def tunnel_listener(cluster: ClusterId) -> str:
     return f"tunnel/{cluster}"
 
 
+def last_resort_listener(cluster: ClusterId) -> str:
+    """The internal listener of tunnels to a remote cluster that looks dead, and their Envoy cluster."""
+    return f"last/{cluster}"
+
+
 def peer_secret(cluster: ClusterId) -> str:
     """The validation context for one remote cluster's gateways."""
     return f"peer/{cluster}"

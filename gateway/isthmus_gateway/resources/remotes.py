@@ -7,7 +7,6 @@ from envoy.config.listener.v3.listener_components_pb2 import Filter, FilterChain
 from envoy.config.listener.v3.listener_pb2 import Listener
 from envoy.extensions.filters.network.tcp_proxy.v3.tcp_proxy_pb2 import TcpProxy
 from envoy.extensions.upstreams.http.v3.http_protocol_options_pb2 import HttpProtocolOptions
-from google.protobuf.wrappers_pb2 import DoubleValue
 
 from isthmus_core.model import Cluster
 from isthmus_gateway.resources import names
@@ -19,6 +18,8 @@ from isthmus_gateway.resources.flow import tunnels
 from isthmus_gateway.resources.transport import to_gateway
 
 PROBE_TIMEOUT_MS = 250
+LAST_RESORT_CONNECT_MS = 2_000
+"""There is nobody else to turn to: a gateway that stutters may take its time."""
 IDLE_MS = 3_600_000
 IPPROTO_TCP, TCP_USER_TIMEOUT = 6, 18  # Linux: tcp(7)
 
@@ -29,38 +30,50 @@ def build_remote(cluster: Cluster, health_log: str, probe_timeout_ms: int = PROB
     Nothing changes here when its gateways fail: Envoy's own probe finds out, and while none of them is healthy every
     connection into the tunnel is refused at once, inside Envoy, for all services together (docs/decisions/0001).
     """
-    name = names.gateway_cluster(cluster.id)
+    probed = _gateways(cluster, probe_timeout_ms)
+    probed.health_checks.extend(gateway_checks(_host(cluster), probe_timeout_ms, health_log))
+    # Spare streams: a fresh tunnel costs a round trip that the client does not have to wait for.
+    probed.preconnect_policy.per_upstream_preconnect_ratio.value = 1.5
+    # The same gateways, whatever the probe says of them: for services that nobody else can serve (decision 0010).
+    anyway = _gateways(cluster, probe_timeout_ms)
+    anyway.name = names.last_resort_listener(cluster.id)
+    anyway.eds_cluster_config.service_name = probed.name
+    anyway.connect_timeout.CopyFrom(milliseconds(LAST_RESORT_CONNECT_MS))
     return Resources(
-        clusters={name: encoded(_gateways(name, cluster, health_log, probe_timeout_ms))},
+        clusters={probed.name: encoded(probed), anyway.name: encoded(anyway)},
         endpoints=build_remote_assignment(cluster),
-        listeners=_tunnel(cluster),
+        listeners={
+            name: encoded(_tunnel(name, leads_to))
+            for name, leads_to in ((names.tunnel_listener(cluster.id), probed.name), (anyway.name, anyway.name))
+        },
     )
 
 
-def _tunnel(cluster: Cluster) -> dict[str, bytes]:
-    name = names.tunnel_listener(cluster.id)
+def _tunnel(name: str, leads_to: str) -> Listener:
     proxy = TcpProxy(
         stat_prefix="tunnel",
-        cluster=names.gateway_cluster(cluster.id),
+        cluster=leads_to,
         # host:port, or Envoy refuses it; it comes from the endpoint that was chosen.
         tunneling_config=TcpProxy.TunnelingConfig(hostname=f"%DYNAMIC_METADATA({names.TUNNEL_METADATA}:destination)%"),
         max_connect_attempts=number(2),  # another gateway of the same cluster may still stand
         idle_timeout=milliseconds(IDLE_MS),
     )
-    listener = Listener(
+    return Listener(
         name=name,
         internal_listener=Listener.InternalListenerConfig(),
         filter_chains=[
             FilterChain(filters=[Filter(name="envoy.filters.network.tcp_proxy", typed_config=packed(proxy))])
         ],
     )
-    return {name: encoded(listener)}
 
 
-def _gateways(name: str, cluster: Cluster, health_log: str, probe_timeout_ms: int) -> EnvoyCluster:
-    host = f"gateway.{cluster.trust_domain}"
+def _host(cluster: Cluster) -> str:
+    return f"gateway.{cluster.trust_domain}"
+
+
+def _gateways(cluster: Cluster, probe_timeout_ms: int) -> EnvoyCluster:
     return EnvoyCluster(
-        name=name,
+        name=names.gateway_cluster(cluster.id),
         type=EnvoyCluster.EDS,
         eds_cluster_config=EnvoyCluster.EdsClusterConfig(eds_config=ads()),
         connect_timeout=milliseconds(2 * probe_timeout_ms),  # two round trips, and a busy machine
@@ -68,12 +81,9 @@ def _gateways(name: str, cluster: Cluster, health_log: str, probe_timeout_ms: in
         lb_policy=EnvoyCluster.LEAST_REQUEST,
         circuit_breakers=circuit_breakers(),
         outlier_detection=gateway_outliers(),
-        health_checks=gateway_checks(host, probe_timeout_ms, health_log),
         ignore_health_on_host_removal=True,
-        transport_socket=to_gateway(host, names.peer_secret(cluster.id)),
+        transport_socket=to_gateway(_host(cluster), names.peer_secret(cluster.id)),
         typed_extension_protocol_options={HTTP_OPTIONS: packed(_http2())},
-        # Spare streams: a fresh tunnel costs a round trip that the client does not have to wait for.
-        preconnect_policy=EnvoyCluster.PreconnectPolicy(per_upstream_preconnect_ratio=DoubleValue(value=1.5)),
         # With no healthy gateway fail at once instead of trying the dead: the services have other tiers.
         common_lb_config=balancing(panic_percent=0.0, wait_for_first_check=False),
     )

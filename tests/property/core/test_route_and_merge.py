@@ -91,6 +91,7 @@ def test_tiers_are_never_empty_and_name_only_candidates_that_were_chosen(
         for tier in port.tiers:
             assert tier
             assert all((target.cluster, target.locality) in chosen and target.weight > 0 for target in tier)
+        assert all(target.weight > 0 and (target.cluster, target.locality) not in chosen for target in port.last_resort)
     assert all(candidate.why for candidate in decided.candidates)
     remote = {e.cluster for e in imported.exporters if e.cluster != "a"}
     assert remote <= {candidate.cluster for candidate in decided.candidates}

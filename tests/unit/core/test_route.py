@@ -118,7 +118,6 @@ def test_sick_own_endpoints_keep_their_tier_because_our_envoy_checks_them() -> N
     [
         ({"state": ClusterState.DRAINING}, 1, 1, "draining"),
         ({"gateways": ()}, 1, 1, "gateways"),
-        ({}, 0, 3, "none of its 3 endpoints is healthy"),
         ({}, 0, 0, "no endpoints"),
     ],
 )
@@ -126,7 +125,7 @@ def test_a_cluster_that_cannot_serve_is_left_out_and_says_why(
     change: dict[str, object], ready: int, total: int, reason: str
 ) -> None:
     decided = decide([cluster("b", "gcp/x/y", **change)], [capacity("b", "gcp/x/y", ready, total)])
-    assert names(decided) == []
+    assert names(decided) == [] and not decided.ports[0].last_resort
     assert reason in why(decided, "b")
 
 
@@ -136,10 +135,39 @@ def test_a_cluster_of_unknown_capacity_gets_no_traffic_yet() -> None:
     assert "not known yet" in why(decided, "b")
 
 
-def test_a_cluster_whose_gateways_do_not_answer_from_here_is_left_out() -> None:
-    decided = decide([cluster("b", "gcp/x/y")], [capacity("b", "gcp/x/y", 1)], frozenset({ClusterId("b")}))
+@pytest.mark.parametrize(
+    ("ready", "unreachable", "reason"),
+    [
+        (2, frozenset({ClusterId("b")}), "its gateways do not answer from here: last resort"),
+        (0, frozenset(), "none of its 2 endpoints is healthy: last resort"),
+        (0, frozenset({ClusterId("b")}), "none of its 2 endpoints is healthy: last resort"),
+    ],
+)
+def test_a_cluster_that_looks_dead_is_the_last_resort(
+    ready: int, unreachable: frozenset[ClusterId], reason: str
+) -> None:
+    decided = decide([cluster("b", "gcp/x/y")], [capacity("b", "gcp/x/y", ready, 2)], unreachable)
     assert names(decided) == []
-    assert "do not answer from here" in why(decided, "b")
+    assert decided.ports[0].last_resort == (Target(ClusterId("b"), Locality("gcp", "x", "y"), 2, False),)
+    assert why(decided, "b") == reason
+    assert not decided.ports[0].ready
+
+
+@pytest.mark.parametrize("ready", [0, 1])
+def test_a_port_with_a_last_resort_tells_whether_anybody_before_it_is_healthy(ready: int) -> None:
+    clusters = [cluster("home", str(HOME)), cluster("b", "gcp/x/y")]
+    capacities = [capacity("home", str(HOME), ready, 1), capacity("b", "gcp/x/y", 1)]
+    assert decide(clusters, capacities, frozenset({ClusterId("b")})).ports[0].ready == bool(ready)
+    assert decide(clusters, capacities).ports[0].ready, "without a last resort it is not asked"
+
+
+def test_only_who_serves_the_port_is_its_last_resort() -> None:
+    ports = (HTTP, ServicePort("raw", 81))
+    served = {"b": ("http",), "c": ("raw",)}
+    clusters = [cluster("b", "gcp/x/y"), cluster("c", "gcp/x/y")]
+    capacities = [capacity("b", "gcp/x/y", 0, 1), capacity("c", "gcp/x/y", 0, 1)]
+    decided = decide(clusters, capacities, ports=ports, served=served)
+    assert [[target.cluster for target in port.last_resort] for port in decided.ports] == [["b"], ["c"]]
 
 
 def test_losing_the_session_of_a_cluster_changes_nothing_but_the_words() -> None:

@@ -20,7 +20,7 @@ def test_an_import_gets_an_address_a_way_and_a_name() -> None:
     vip = world.hub.routes.vip(ECHO)
     assert vip is not None and vip.startswith("127.80.0.")
     assert world.targets() == [["tunnel/east"]]
-    assert {f"egress/{ECHO}/80", "tunnel/east", "ingress"} == world.names(LISTENER)
+    assert {f"egress/{ECHO}/80", "tunnel/east", "last/east", "ingress"} == world.names(LISTENER)
     zone = world.hub.zone.publication[ZONE_SERVICE].get("shop/echo")
     assert zone is not None and list(pb.ZoneService.FromString(zone.body).ips) == [vip]
 
@@ -58,7 +58,7 @@ def test_a_service_that_is_exported_by_nobody_any_more_is_gone_everywhere() -> N
     world = serving(World())
     world.hub.take_fleet(world.hub.fleet.apply(removed(IMPORT, "shop/echo")))
     world.settle()
-    assert world.names(LISTENER) == {"ingress", "tunnel/east"}
+    assert world.names(LISTENER) == {"ingress", "tunnel/east", "last/east"}
     assert "shop/echo" not in world.hub.zone.publication[ZONE_SERVICE]
     assert ECHO not in world.hub.routes.routes
 
@@ -67,7 +67,7 @@ def test_a_dead_cluster_is_left_out_until_one_of_its_gateways_answers() -> None:
     world = serving(World())
     where = (world.hub.fleet.clusters[EAST].gateways[0].address, 15443)
     world.verdicts("gateway/east", False, where)
-    assert world.hub.routes.unreachable == {EAST} and world.targets() == []
+    assert world.hub.routes.unreachable == {EAST} and world.targets() == [["last/east"]]
     assert "do not answer" in world.hub.routes.routes[ECHO].candidates[0].why
     world.verdicts("gateway/east", True, where)
     assert world.hub.routes.unreachable == set() and world.targets() == [["tunnel/east"]]

@@ -5,6 +5,7 @@ from typing import TypeVar
 
 import pytest
 from envoy.config.cluster.v3.cluster_pb2 import Cluster as EnvoyCluster
+from envoy.config.core.v3.health_check_pb2 import HealthStatus
 from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
 from envoy.config.listener.v3.listener_pb2 import Listener
 from envoy.extensions.transport_sockets.tls.v3.secret_pb2 import Secret
@@ -127,6 +128,33 @@ def test_endpoints_that_are_not_ready_are_left_out() -> None:
     assert [h.endpoint.address.socket_address.address for h in found.endpoints[0].lb_endpoints] == ["127.0.0.2"]
 
 
+def doubted(*tiers: tuple[Target, ...], ready: bool) -> ClusterLoadAssignment:
+    """The assignment of a port whose last resort is cluster B."""
+    route = ServiceRoute(ECHO, (PortRoute(WEB, tiers, (tunnel(),), ready),), ())
+    return assignment(route, local(endpoint("127.0.0.1")))
+
+
+def test_a_last_resort_behind_one_healthy_tier_takes_what_fails_there_and_nothing_else() -> None:
+    found = doubted((own(),), ready=True)
+    assert [(group.priority, group.lb_endpoints[0].health_status) for group in found.endpoints] == [
+        (0, HealthStatus.UNKNOWN),
+        (1, HealthStatus.DEGRADED),
+    ]
+    internal = found.endpoints[1].lb_endpoints[0].endpoint.address.envoy_internal_address
+    assert (internal.server_listener_name, internal.endpoint_id) == ("last/b", "b/shop/echo/80")
+    assert found.policy.overprovisioning_factor.value >= 100_000, "one healthy endpoint of a thousand keeps everything"
+
+
+@pytest.mark.parametrize(
+    ("tiers", "ready"), [(((own(),),), False), (((own(),), (tunnel(C),)), True), ((), False)], ids=str
+)
+def test_any_other_last_resort_is_for_when_all_are_sick(tiers: tuple[tuple[Target, ...], ...], ready: bool) -> None:
+    found = doubted(*tiers, ready=ready)
+    assert found.endpoints[-1].priority == len(tiers)
+    assert found.endpoints[-1].lb_endpoints[0].health_status == HealthStatus.UNHEALTHY
+    assert not found.HasField("policy")
+
+
 def test_a_service_that_nobody_serves_has_an_empty_assignment() -> None:
     assert not assignment(routed(), None).endpoints
 
@@ -197,10 +225,14 @@ def test_verdicts_count_at_once_everywhere() -> None:
         assert config.HasField("update_merge_window") and config.update_merge_window.ToMilliseconds() == 0, name
 
 
-def test_a_remote_cluster_is_four_resources_whatever_it_serves() -> None:
+def test_a_remote_cluster_is_as_many_resources_whatever_it_serves() -> None:
     found = build_remote(member(B, "127.0.0.5", "127.0.0.6"), "/h")
-    assert set(found.clusters) == set(found.endpoints) == {gateway_cluster(B)}
-    assert set(found.listeners) == {"tunnel/b"}
+    assert set(found.endpoints) == {gateway_cluster(B)}
+    assert set(found.clusters) == {gateway_cluster(B), "last/b"}
+    assert set(found.listeners) == {"tunnel/b", "last/b"}
+    probed, anyway = (read(EnvoyCluster, found.clusters[name]) for name in (gateway_cluster(B), "last/b"))
+    assert probed.health_checks and not anyway.health_checks
+    assert anyway.eds_cluster_config.service_name == probed.name
     hosts = read(ClusterLoadAssignment, build_remote_assignment(member(B, "127.0.0.5", "127.0.0.6"))["gateway/b"])
     assert len(hosts.endpoints[0].lb_endpoints) == 2
 

@@ -1,0 +1,87 @@
+"""A gateway that stutters looks dead for a while; requests that nobody else can answer wait for it."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from isthmus_core.model import LocalService
+from support.addresses import LoopbackNet
+from support.envoy_gateway import Pair, service_of
+from support.open_load import open_load
+from support.waiting import eventually
+
+RATE = 40
+THERE = "gcp/eu-west-4/b"
+
+
+@asynccontextmanager
+async def stuttering(pair: Pair) -> AsyncIterator[None]:
+    """Cluster b's Envoy stands still until the probes of a have found it dead, and some time longer."""
+    pid = pair.b.process.running_pid()
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        await eventually(lambda: not any(pair.a.verdict("gateway/b")), 20)
+        await asyncio.sleep(0.2)
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+async def told(pair: Pair, far: LocalService, own: LocalService | None) -> None:
+    """Cluster b offers `far`, and cluster a imports it."""
+    pair.b.export(far)
+    pair.a.serve(pair.vip, own, [("b", far)])
+    await pair.a.serving("egress/shop/echo/8080")
+
+
+@pytest.mark.anyio
+async def test_a_service_that_only_a_stuttering_cluster_has_waits_for_it(
+    tmp_path: Path, loopback_net: LoopbackNet
+) -> None:
+    pair = Pair(tmp_path, loopback_net)
+    backend, where = pair.backend("far")
+    with backend:
+        async with pair.running():
+            await told(pair, service_of("echo", [where], locality=THERE), None)
+            async with open_load(pair.vip, 8080, RATE, 2.5) as load, stuttering(pair):
+                pass
+    assert set(load.outcomes) == {"far"}, load.outcomes
+
+
+@pytest.mark.anyio
+async def test_what_fails_at_home_waits_for_a_stuttering_cluster(tmp_path: Path, loopback_net: LoopbackNet) -> None:
+    pair = Pair(tmp_path, loopback_net)
+    near, near_at = pair.backend("near")
+    far, far_at = pair.backend("far")
+    with near, far:
+        async with pair.running():
+            await told(pair, service_of("echo", [far_at], locality=THERE), service_of("echo", [near_at]))
+            async with open_load(pair.vip, 8080, RATE, 2.5) as load, stuttering(pair):
+                os.kill(near.pid, signal.SIGKILL)
+    assert set(load.outcomes) == {"near", "far"}, load.outcomes
+
+
+@pytest.mark.anyio
+async def test_a_healthy_service_does_not_send_anything_to_its_last_resort(
+    tmp_path: Path, loopback_net: LoopbackNet
+) -> None:
+    pair = Pair(tmp_path, loopback_net)
+    near, near_at = pair.backend("near")
+    dead = (loopback_net.next(), 9001)
+    far, far_at = pair.backend("far")
+    with near, far:
+        async with pair.running():
+            # Half of the own endpoints are dead: without further ado Envoy would send three in ten elsewhere.
+            own = service_of("echo", [near_at, dead])
+            await told(pair, service_of("echo", [far_at], locality=THERE), own)
+            async with stuttering(pair), open_load(pair.vip, 8080, RATE, 1.0) as load:
+                pass
+            _, asked = await pair.a.admin._ask("GET", "/stats?filter=^cluster.last/b.upstream_cx_total")
+    assert set(load.outcomes) == {"near"}, load.outcomes
+    assert asked.decode().strip() == "cluster.last/b.upstream_cx_total: 0", "nobody had to wait for the frozen cluster"
