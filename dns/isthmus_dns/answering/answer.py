@@ -132,6 +132,8 @@ class Responder:
         if opt is None:
             return self.respond_slowly(query, tcp, client)
         key = question.lower()
+        if zone.backlog is not None:
+            zone.backlog.settle(key[:-4])
         ready = zone.ready.get(key)
         if ready is None and (long := zone.long.get(key)) is not None:
             # The client says that it takes 1232 bytes or more; the size stands behind its OPT record's type.
@@ -230,6 +232,8 @@ class Responder:
         query = read_query(packet)
         if query is None:
             return None
+        if self.zone.backlog is not None and isinstance(query, Query):
+            self.zone.backlog.settle(query.name)
         asked = unusual.Asked(query, packet, tcp, client, self.now)
         rcode, response = unusual.respond(asked, self.zone, self.features)
         if isinstance(query, Query) and self.zone.freshness.synced:

@@ -4,14 +4,16 @@ import asyncio
 import gc
 import logging
 import socket
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from isthmus_core.errors import InvalidInput
 from isthmus_dns.answering.answer import Responder
 from isthmus_dns.feeding.frames import FramedWire, Standing
 from isthmus_dns.zone import intake
-from isthmus_dns.zone.steps import Steps
+from isthmus_dns.zone.backlog import Backlog
+from isthmus_dns.zone.steps import Steps, T
 from isthmus_sync import (
     WILDCARD,
     ZONE_HEADER,
@@ -41,6 +43,7 @@ class ZoneFollower:
         self._clock = clock
         self._lost_at = clock()
         self._whole: set[str] = set()
+        self._backlog: Backlog | None = None
         stream = SubscriberStream({ZONE_HEADER: {WILDCARD}, ZONE_SERVICE: {WILDCARD}})
         self.subscribing = Subscribing(stream, self._apply, self._on_connected, self._on_disconnected)
         """What a shell needs that brings the feed. Whoever brings it next, only brings what differs."""
@@ -74,10 +77,12 @@ class ZoneFollower:
 
     async def _apply(self, update: Update) -> Mapping[str, str]:
         changed = {name: change.body for name, change in update.changed.items()}
-        if update.type_url == ZONE_SERVICE:
-            refused = await self._apply_services(changed, update.removed)
-        else:
+        if update.type_url == ZONE_HEADER:
             refused = intake.apply_header(self._zone, changed)
+        elif update.last and self._whole == {ZONE_HEADER}:
+            refused = await self._take_rest(changed, update.removed)
+        else:
+            refused = await self._apply_services(changed, update.removed)
         if update.last:
             self._whole.add(update.type_url)
         for name, reason in refused.items():
@@ -88,21 +93,33 @@ class ZoneFollower:
 
     async def _apply_services(self, changed: Mapping[str, bytes], removed: Collection[str]) -> dict[str, str]:
         """Take in a large change bit by bit: whoever asks meanwhile is answered, from the old or the new state."""
+        if self._backlog:
+            await self._work_off(self._backlog)  # whoever brought it left before it was done
         bits = intake.bits(changed)
         if len(bits) < 2:
             return await _taken(intake.applying_services(self._zone, changed, removed))
         refused: dict[str, str] = {}
-        # The zone has no cycles: the collector would only walk all of it now and then, while clients wait.
-        gc.disable()
-        try:
+        with _uncollected():
             for bit in bits:
                 refused |= await _taken(intake.applying_services(self._zone, bit, ()))
                 await asyncio.sleep(0)
             intake.apply_services(self._zone, {}, removed)
-        finally:
-            gc.freeze()
-            gc.enable()
         return refused
+
+    async def _take_rest(self, changed: Mapping[str, bytes], removed: Collection[str]) -> dict[str, str]:
+        """Take in the rest of the first full state: clients are answered at once, from what is compiled meanwhile."""
+        intake.apply_services(self._zone, {}, removed)
+        with _uncollected():
+            self._backlog = backlog = Backlog(self._zone, changed)
+            self._whole.add(ZONE_SERVICE)
+            self.tick()
+            await self._work_off(backlog)
+        return backlog.refused
+
+    async def _work_off(self, backlog: Backlog) -> None:
+        for part in backlog.parts():
+            await asyncio.sleep(0)
+            await _taken(backlog.taking(part))
 
     def _on_connected(self) -> None:
         self.connected = True
@@ -124,14 +141,25 @@ class ZoneFollower:
         self.tick()
 
 
-async def _taken(steps: Steps[dict[str, str]]) -> dict[str, str]:
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """The zone has no cycles: the collector would only walk all of it now and then, while clients wait."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+async def _taken(steps: Steps[T]) -> T:
     """The result of all steps; clients are answered between them."""
     while True:
         try:
             next(steps)
         except StopIteration as done:
-            refused: dict[str, str] = done.value
-            return refused
+            result: T = done.value
+            return result
         await asyncio.sleep(0)
 
 

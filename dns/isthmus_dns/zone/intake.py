@@ -24,14 +24,14 @@ _LONG = 4096
 """Bytes of a service that is taken in step by step."""
 
 
-def bits(changed: Mapping[str, bytes]) -> list[dict[str, bytes]]:
+def bits(changed: Mapping[str, bytes], size: int = _BIT) -> list[dict[str, bytes]]:
     """The changes in bits, each of which takes a millisecond or two; a longer service takes more, but in steps."""
     found: list[dict[str, bytes]] = []
     room = 0
     for name, body in changed.items():
         if room <= 0:
             found.append({})
-            room = _BIT
+            room = size
         found[-1][name] = body
         room -= _LEAST + len(body)
     return found

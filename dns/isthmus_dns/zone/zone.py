@@ -1,6 +1,7 @@
 """The zone: every answer compiled when a service changes, one service at a time, never when it is asked for."""
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
 
 import msgspec
 
@@ -30,6 +31,15 @@ class _Part(msgspec.Struct, frozen=True):
 
     keys: tuple[bytes, ...]
     names: tuple[bytes, ...]
+
+
+class Waiting(Protocol):
+    """Services that are known and not compiled yet (`backlog`)."""
+
+    def __len__(self) -> int: ...
+
+    def settle(self, name: bytes) -> None:
+        """Compile what the answers for this lower-case name come from."""
 
 
 class Zone:
@@ -77,13 +87,15 @@ class Zone:
         self._parts: dict[bytes, _Part] = {}
         self._headers: dict[bytes, _Part] = {}
         self._tailored_of: dict[bytes, tuple[bytes, ...]] = {}
+        self.backlog: Waiting | None = None
+        """What the zone does not have yet: whoever looks for an answer here has its name settled before."""
         self.watchers: list[Callable[[Iterable[bytes]], None]] = []
         """Told of each change with the questions whose answers it may have changed, in the same breath."""
         for apex in self.apexes:
             self._compile_apex(apex)
 
     def __len__(self) -> int:
-        return len(self._parts)
+        return len(self._parts) + (0 if self.backlog is None else len(self.backlog))
 
     def put(self, service: Service) -> None:
         """Take in one service: compile it, and exchange its answers for the old ones."""
