@@ -31,4 +31,6 @@ def completion(shell: str | None) -> None:
     maker = get_completion_class(chosen)
     if maker is None:
         raise InvalidInput(f"there is no completion for {chosen}", f"Name one: {', '.join(SHELLS)}.")
-    click.echo(maker(root, {}, "isthmus", "_ISTHMUS_COMPLETE").source())
+    script = maker(root, {}, "isthmus", "_ISTHMUS_COMPLETE").source()
+    # click's script for fish cuts a description off at its first comma.
+    click.echo(script.replace('string split "," ', 'string split --max 1 "," '))

@@ -35,14 +35,20 @@ def explain(service: str, from_cluster: str, output: str, home: Path | None, con
 
 def _as_text(told: "Explanation") -> str:
     rows = []
+    # The first tier that has somebody ready; a cluster keeps its place while its own have failed.
+    now = min((one.tier for one in told.candidates if one.chosen and one.ready and one.tier is not None), default=0)
     for one in told.candidates:
         tier = "-" if one.tier is None else str(one.tier)
         if one.last_resort:
             word = paint("when nobody else answers", "red")
         elif not one.chosen:
             word = paint("not used", "red")
+        elif not one.ready:
+            word = paint("nobody is ready", "red")
         elif one.tier == 0:
             word = paint("first choice", "green")
+        elif one.tier == now:
+            word = paint(f"now, tier {now - 1} failed", "yellow")
         else:
             word = paint("when tier " + str((one.tier or 1) - 1) + " fails", "yellow")
         rows.append([tier, one.cluster, one.locality, f"{one.ready}/{one.total}", word, one.why])

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from isthmus_cli.commands.explain import _as_text as explained
 from isthmus_cli.commands.status import as_text
 from isthmus_cli.values import gateway_name
-from isthmus_controller.admin.values import ReplicaView, Status
+from isthmus_controller.admin.values import CandidateView, Explanation, ReplicaView, Status
 from isthmus_core.names import parse_cluster_id
 from support.command import isthmus
 
@@ -73,3 +74,25 @@ def test_a_controller_that_was_started_again_at_its_address_is_shown_once() -> N
     now = Status("fed", "fed.example", "1", 1, 0, True, {}, {}, [], 0, 0, [], [], [], replicas)
     shown = [line for line in as_text(now).splitlines() if line.startswith("controller ")]
     assert shown == ["controller new at 127.0.0.1:15014 (this one)", "controller other at 127.0.0.2:15014"]
+
+
+@pytest.mark.parametrize(
+    ("ready", "used"),
+    [
+        ((1, 1, 1), ["first choice", "when tier 0 fails", "when tier 1 fails"]),
+        ((0, 1, 1), ["nobody is ready", "now, tier 0 failed", "when tier 1 fails"]),
+        ((0, 0, 1), ["nobody is ready", "nobody is ready", "now, tier 1 failed"]),
+        ((0, 0, 0), ["nobody is ready", "nobody is ready", "nobody is ready"]),
+    ],
+)
+def test_explain_shows_which_tier_is_used_now(ready: tuple[int, ...], used: list[str]) -> None:
+    places = [
+        CandidateView(name, "a/b/c", "", tier == 0, ready[tier], 1, tier, chosen=True, why="")
+        for tier, name in enumerate(("own", "near", "far"))
+    ]
+    rows = explained(Explanation("shop/echo", "own", places, [])).splitlines()[3:]
+    assert [row.partition("/1")[2].strip() for row in rows] == used
+
+
+def test_descriptions_in_fish_keep_their_commas(tmp_path: Path) -> None:
+    assert 'string split --max 1 ","' in isthmus("completion", "fish", home=tmp_path).stdout
