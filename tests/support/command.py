@@ -3,8 +3,15 @@
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+
+from support.warm_command import WarmCommand
+
+_KEPT = ("ISTHMUS_ETCD", "ISTHMUS_ENVOY")
+TIMEOUT_S = 60
+_warm: list[WarmCommand] = []
 
 
 def isthmus(
@@ -12,15 +19,24 @@ def isthmus(
 ) -> "subprocess.CompletedProcess[str]":
     """Run one command to its end; standard input is `stdin`."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("ISTHMUS_") or name in _KEPT}
+    environment = {**clean, "ISTHMUS_HOME": str(home), "COLUMNS": "120", **(env or {})}
+    if _warm:
+        return _warm[-1].run(words, environment, stdin, TIMEOUT_S)
     return subprocess.run(
         [sys.executable, "-m", "isthmus_cli.main", *words],
-        env={**clean, "ISTHMUS_HOME": str(home), "COLUMNS": "120", **(env or {})},
+        env=environment,
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=TIMEOUT_S,
         check=False,
     )
 
 
-_KEPT = ("ISTHMUS_ETCD", "ISTHMUS_ENVOY")
+@contextmanager
+def warm() -> Iterator[None]:
+    """Meanwhile `isthmus` does not import anew for each command: for tests of what many commands say."""
+    with WarmCommand() as command:
+        _warm.append(command)
+        yield
+        _warm.remove(command)

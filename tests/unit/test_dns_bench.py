@@ -1,9 +1,7 @@
 """The arithmetic of the DNS bench: shares of the mix, the zone that the peers load, and what is read from a run."""
 
-import importlib.util
 from collections import Counter
 from pathlib import Path
-from types import ModuleType
 
 import dns.message
 import dns.rdatatype
@@ -15,17 +13,10 @@ from support.dns_peers.changes import UNSEEN, delays
 from support.dns_peers.dnsperf import rate_in, write_names
 from support.dns_peers.load import Broken
 from support.dns_peers.throughput import rows
+from support.script import script
 from unit.nameserver.builders import ask, responder
 
 ROOT = Path(__file__).parents[2]
-
-
-def script(path: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_the_mix_has_its_shares() -> None:

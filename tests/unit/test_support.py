@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from support.addresses import LoopbackNet, free_port
+from support.command import isthmus, warm
 from support.process import Process, ProcessEnded
 from support.relay import Relay
 from support.waiting import eventually, wait_until
@@ -136,3 +137,18 @@ def test_a_leak_fails_the_test_that_made_it(tmp_path: Path) -> None:
     assert "the test left behind: thread forgotten thread" in run.stdout
     assert "(sleep 2)" in run.stdout
     assert "3 passed, 3 errors" in run.stdout
+
+
+def test_a_warm_command_says_and_ends_as_one_that_was_just_started(tmp_path: Path) -> None:
+    calls = {
+        ("version",): (0, "isthmus "),
+        ("status", "--nonsense"): (2, "No such option"),
+        ("cluster", "join", "--token-file", "nowhere"): (1, "the token file nowhere cannot be read"),
+        ("cluster", "join"): (1, "token"),  # from standard input
+    }
+    cold = {words: isthmus(*words, home=tmp_path, stdin="no token\n") for words in calls}
+    with warm():
+        for words, (status, heard) in [*calls.items()] * 2:
+            done, before = isthmus(*words, home=tmp_path, stdin="no token\n"), cold[words]
+            assert (done.returncode, done.stdout, done.stderr) == (status, before.stdout, before.stderr)
+            assert heard in done.stdout + done.stderr
