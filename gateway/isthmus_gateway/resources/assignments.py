@@ -61,23 +61,27 @@ def _service(service: ServiceName, route: PortRoute, local: LocalService | None)
         groups = [g for target in tier if (g := _group(service, route.port, target, local, priority)) is not None]
         assignment.endpoints.extend(groups)
         priority += bool(groups)
-    _add_last_resort(assignment, service, route, priority)
+    if not route.ready:
+        # Envoy turns to them in its panic, when all are sick, as to the sick of the tiers.
+        _add_last_resort(assignment, service, route, priority, HealthStatus.UNHEALTHY)
+    elif priority == 1 and len(route.last_resort) < sum(len(group.lb_endpoints) for group in assignment.endpoints):
+        # For retries of what the only tier failed to answer, before its checks fail. Half of all endpoints may be
+        # ejected (checks.py): with as many last resorts as others that could be everybody who is healthy.
+        _add_last_resort(assignment, service, route, priority, HealthStatus.DEGRADED)
+        # A tier that has lost some of its endpoints keeps everything: there is no other to relieve it.
+        assignment.policy.overprovisioning_factor.value = ONE_IS_ENOUGH
     return assignment
 
 
-def _add_last_resort(assignment: ClusterLoadAssignment, service: ServiceName, route: PortRoute, priority: int) -> None:
+def _add_last_resort(
+    assignment: ClusterLoadAssignment, service: ServiceName, route: PortRoute, priority: int, health: int
+) -> None:
     """Clusters that look dead, for requests that nobody else answers (docs/decisions/0010)."""
-    # Behind one healthy tier: for the retries of what failed there, long before its checks fail. Else Envoy turns to
-    # them in its panic, when all are sick, as to everybody.
-    for_retries = route.ready and priority == 1 and bool(route.last_resort)
     for target in route.last_resort:
         host = _tunnel(service, route.port, target, names.last_resort_listener(target.cluster))
-        host.health_status = HealthStatus.DEGRADED if for_retries else HealthStatus.UNHEALTHY
+        host.health_status = health
         where = _locality(target.locality, target.cluster)
         assignment.endpoints.append(LocalityLbEndpoints(locality=where, priority=priority, lb_endpoints=[host]))
-    if for_retries:
-        # A tier that has lost some of its endpoints keeps everything: there is no other to relieve it.
-        assignment.policy.overprovisioning_factor.value = ONE_IS_ENOUGH
 
 
 def _group(

