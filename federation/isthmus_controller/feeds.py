@@ -1,5 +1,6 @@
 """Keep what gateways are told: caches that all share, and one of its own for each cluster's export status."""
 
+import asyncio
 from collections.abc import Iterable
 
 from isthmus_controller.registry import Published
@@ -18,12 +19,13 @@ class Feeds:
         self._feeds: dict[ClusterId, Publication] = {}
         self._lagging: set[ClusterId] = set()
         self._synced = False
+        self._large = asyncio.Lock()
 
     def of(self, cluster: ClusterId) -> Publication:
         """What the gateways of one cluster are told."""
         if cluster not in self._feeds:
             caches = [*self.shared.values(), self._status(cluster)]
-            self._feeds[cluster] = Publication(caches, order=FEDERATION)
+            self._feeds[cluster] = Publication(caches, order=FEDERATION, large=self._large)
         return self._feeds[cluster]
 
     def tell(self, published: Iterable[Published]) -> None:

@@ -21,6 +21,10 @@ from isthmus_sync.proto import isthmus_pb2 as pb
 log = logging.getLogger(__name__)
 
 
+MAX_NAMES = 10_000
+"""Names of one type that a stream may ask for; our gateways ask for all, with one."""
+
+
 class Imports:
     """Serves the Imports streams of one replica."""
 
@@ -38,6 +42,7 @@ class Imports:
                     self._view.feeds.of(cluster),
                     on_acked=self._metrics.on_acked(cluster),
                     on_nacked=self._metrics.on_nacked(cluster),
+                    max_names=MAX_NAMES,
                 )
 
 

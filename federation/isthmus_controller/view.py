@@ -1,12 +1,13 @@
 """This replica's view of the federation: follow etcd, keep the registry, and tell the gateways what changed."""
 
 import asyncio
-from collections import Counter
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 from isthmus_controller.feeds import Feeds
 from isthmus_controller.foresight import Foresight
+from isthmus_controller.openings import Openings
 from isthmus_controller.registry import Registry
 from isthmus_controller.store import Batch, ElectionKey, EtcdClient, Follower, Held, Keys, TokenKey
 from isthmus_core.errors import Refused, Unavailable
@@ -18,9 +19,6 @@ from isthmus_sync.streams import first_cause
 
 _SYNC_PATIENCE = 2.5
 """Seconds that a stream waits for the first read: a little less than a client waits before it asks another replica."""
-
-MAX_STREAMS = 128
-"""Streams that one cluster may have open with this replica: its gateways, each twice, and some that are just ending."""
 
 _ECHO_EVERY = 1.0
 """Seconds until a cluster hears at the latest what all others were told of it."""
@@ -42,7 +40,7 @@ class View:
         self._follower = Follower(client, keys.root, self._deliver)
         self._synced = asyncio.Event()
         self._removals: dict[ClusterId, asyncio.Event] = {}
-        self._streams: Counter[ClusterId] = Counter()
+        self._openings = Openings(time.monotonic)
         # Tokens and candidates: few beside the registry's own keys, and looked through every second.
         self._beside: dict[str, Held] = {}
         self._beside_prefixes = (keys.prefix(TokenKey), keys.prefix(ElectionKey))
@@ -99,12 +97,7 @@ class View:
         except TimeoutError:
             raise Unavailable("this controller has not read the registry yet") from None
         self._check_member(cluster)
-        if self._streams[cluster] >= MAX_STREAMS:
-            raise Unavailable(
-                f"cluster {cluster} has {MAX_STREAMS} open streams with this controller, and no cluster may have more",
-                "See which gateways of that cluster connect again and again.",
-            )
-        self._streams[cluster] += 1
+        self._openings.opened(cluster)
         removal = self._removals.setdefault(cluster, asyncio.Event())
         try:
             async with own_tasks() as owner:
@@ -113,7 +106,7 @@ class View:
         except BaseExceptionGroup as group:
             raise first_cause(group) from group
         finally:
-            self._streams[cluster] -= 1
+            self._openings.closed(cluster)
 
     async def _until_removed(self, cluster: ClusterId, removal: asyncio.Event) -> None:
         await removal.wait()

@@ -28,6 +28,11 @@ class Resource(msgspec.Struct, frozen=True):
         return self.framed[len(self.framed) - self.size :]
 
 
+def version_of(body: bytes) -> str:
+    """The version that these bytes have on every replica and after every restart."""
+    return hashlib.blake2b(body, digest_size=12).hexdigest()
+
+
 class ResourceCache:
     """The published resources of one type.
 
@@ -54,7 +59,7 @@ class ResourceCache:
         if len(body) > BODY_LIMIT:
             raise InvalidInput(f"the resource {name!r} has {len(body)} bytes; {BODY_LIMIT} fit one message")
         if version is None:
-            version = hashlib.blake2b(body, digest_size=12).hexdigest()
+            version = version_of(body)
         elif not version:
             raise ValueError("a version is never empty")
         present = self._live.get(name)

@@ -51,11 +51,11 @@ def open_channel(
 ) -> grpc.aio.Channel:
     """A channel to `host:port` with credentials, or to `unix:/path` without. A dead server is noticed in 2.5 s."""
     if credentials is not None:
-        return grpc.aio.secure_channel(target, credentials, [*_CHANNEL, *_VIGILANT, *options])
+        return grpc.aio.secure_channel(target, credentials, _merged(_CHANNEL, _VIGILANT, options))
     if not target.startswith("unix:"):
         raise ValueError(f"a channel to {target} needs credentials: only unix sockets go without")
     # No keepalive: the kernel closes a unix socket when its peer dies.
-    return grpc.aio.insecure_channel(target, [*_CHANNEL, *options])
+    return grpc.aio.insecure_channel(target, _merged(_CHANNEL, options))
 
 
 def new_server(
@@ -68,6 +68,11 @@ def new_server(
 
     `vigilant` for peers across a network: a vanished one is noticed in 2.5 s. Not for Envoy.
     """
-    server = grpc.aio.server(options=[*_SERVER, *(_VIGILANT if vigilant else _PATIENT), *options])
+    server = grpc.aio.server(options=_merged(_SERVER, _VIGILANT if vigilant else _PATIENT, options))
     server.add_generic_rpc_handlers(tuple(handlers))
     return server
+
+
+def _merged(*options: Sequence[tuple[str, object]]) -> list[tuple[str, object]]:
+    """Each option once, as it was said last: of two of a name gRPC takes the first."""
+    return list(dict(option for some in options for option in some).items())

@@ -11,9 +11,13 @@ from isthmus_sync.order import Order
 class Publication:
     """What one publisher offers to all its subscribers; belongs to one event loop."""
 
-    def __init__(self, caches: Iterable[ResourceCache], order: Order | None = None) -> None:
+    def __init__(
+        self, caches: Iterable[ResourceCache], order: Order | None = None, large: asyncio.Lock | None = None
+    ) -> None:
+        """`large` is held while a long answer is made; publications that share caches share it, too."""
         self.caches: Mapping[str, ResourceCache] = {cache.type_url: cache for cache in caches}
         self.order = order
+        self.large = large or asyncio.Lock()
         self.changes = 0
         self._wakes: set[asyncio.Event] = set()
         self._inside = False

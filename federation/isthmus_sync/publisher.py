@@ -20,12 +20,18 @@ class PublisherStream:
     """One stream to one subscriber. Give it every request, then send what `next` returns; repeat after every change."""
 
     def __init__(
-        self, caches: Mapping[str, ResourceCache], order: Order | None = None, *, limit: int = RESPONSE_LIMIT
+        self,
+        caches: Mapping[str, ResourceCache],
+        order: Order | None = None,
+        *,
+        limit: int = RESPONSE_LIMIT,
+        max_names: int | None = None,
     ) -> None:
         self._order = order or Order(tuple(caches), tuple(caches)[::-1])
         self._caches = caches
         self._types = {
-            type_url: TypeStream(cache, limit=limit, isolate=self._order.isolate) for type_url, cache in caches.items()
+            type_url: TypeStream(cache, limit=limit, isolate=self._order.isolate, max_names=max_names)
+            for type_url, cache in caches.items()
         }
         listed = [type_url for type_url in self._order.additions if type_url in caches]
         self._sequence = (*listed, *(type_url for type_url in caches if type_url not in listed))
@@ -45,6 +51,11 @@ class PublisherStream:
         outcome = stream.answer(request, self._round)
         stream.subscribe(request, self._round)
         return outcome
+
+    @property
+    def backlog(self) -> int:
+        """How many resources `next` has to look at, about."""
+        return sum(stream.backlog for stream in self._types.values())
 
     def next(self, now: float = 0.0) -> list[bytes]:
         """The responses to send now, in this order, serialised; at most one for each type. `now` is in seconds."""

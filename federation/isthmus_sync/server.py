@@ -1,5 +1,6 @@
 """Serve the sync protocol on a gRPC server: find out who calls, then let a machine talk to it."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
@@ -17,6 +18,9 @@ IMPORTS_METHOD = "/isthmus.v1.Imports/Delta"
 EXPORTS_METHOD = "/isthmus.v1.Exports/Delta"
 ZONE_METHOD = "/isthmus.v1.ZoneFeed/Delta"
 ADS_METHOD = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
+
+_UNREAD_S = 60.0
+"""Seconds that a message waits for a peer that lives, as its pings say, and does not read: it stands in our memory."""
 
 P = TypeVar("P")
 S = TypeVar("S", Publishing, Subscribing)
@@ -88,7 +92,7 @@ async def _serve(
             await context.send_initial_metadata((ACCEPTED,))
             part.on_connected()
             try:
-                await talk(_ServerWire(context), part)
+                await talk(ServerWire(context), part)
                 reason = "the peer ended the stream"
             except (InvalidInput, Refused, Unavailable) as error:
                 reason = str(error)
@@ -109,13 +113,21 @@ def _caller(context: _Context) -> Caller:
     return Caller(bytes(next(iter(certificates))) if certificates else None, context.peer())
 
 
-class _ServerWire:
+class ServerWire:
+    """An open call as this protocol sees it."""
+
     def __init__(self, context: _Context) -> None:
         self._context = context
 
     async def read(self) -> bytes | None:
+        """The peer's next message; None when it will send no more."""
         payload: Any = await self._context.read()
         return None if payload is grpc.aio.EOF else payload
 
     async def write(self, payload: bytes) -> None:
-        await self._context.write(payload)
+        """Send a message; raises Unavailable when the peer does not take it."""
+        try:
+            async with asyncio.timeout(_UNREAD_S):
+                await self._context.write(payload)
+        except TimeoutError:
+            raise Unavailable(f"the peer has not taken a message for {_UNREAD_S:g} s") from None

@@ -13,6 +13,12 @@ from isthmus_sync.publisher import PublisherStream
 from isthmus_sync.subscribing import Wire, ignore, nothing
 from isthmus_sync.wire import read_request
 
+_LONG = 500
+"""Resources to look at for an answer that keeps others waiting for milliseconds."""
+
+_BREATH = 0.002
+"""Seconds between two of them: hundreds are due when many peers come back at once, or one does so again and again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Publishing:
@@ -24,11 +30,15 @@ class Publishing:
     on_acked: Callable[[Acked], None] = ignore
     on_nacked: Callable[[Nacked], None] = ignore
     on_unserved: Callable[[Unserved], None] = ignore
+    max_names: int | None = None
+    """Names of one type that a peer may subscribe to; the wildcard is one."""
 
 
 async def publish_on(wire: Wire, publishing: Publishing) -> None:
     """Publish on an open stream until the peer ends it. Raises InvalidInput for a broken peer."""
-    stream = PublisherStream(publishing.publication.caches, publishing.publication.order)
+    stream = PublisherStream(
+        publishing.publication.caches, publishing.publication.order, max_names=publishing.max_names
+    )
     with publishing.publication.follow() as wake:
         urgent = asyncio.Event()
         try:
@@ -74,11 +84,21 @@ async def _write_responses(
         urgent.clear()
         pace.gathered(publication.changes - seen)
         seen = publication.changes
-        responses = stream.next(now())
+        responses = await _next(stream, publication, now)
         for payload in responses:
             await wire.write(payload)
         if responses:
             pace.sent(now())
+
+
+async def _next(stream: PublisherStream, publication: Publication, now: Callable[[], float]) -> list[bytes]:
+    """What to send now. Long answers are made one after the other, and what others wait for goes between them."""
+    if stream.backlog <= _LONG:
+        return stream.next(now())
+    async with publication.large:
+        responses = stream.next(now())
+        await asyncio.sleep(_BREATH)
+    return responses
 
 
 def first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -7,6 +7,7 @@ from isthmus_core.errors import InvalidInput
 from isthmus_sync.cache import Resource, ResourceCache
 from isthmus_sync.flight import InFlight, Suspects, reasons_of
 from isthmus_sync.outcomes import Acked, Nacked, Rejection
+from isthmus_sync.room import check_room
 from isthmus_sync.wire import AHEAD, MORE, TELL_AHEAD, Request, join_response
 
 WILDCARD = "*"
@@ -17,10 +18,11 @@ _ANONYMOUS = ""  # the version of a resource that the peer was told about and do
 class TypeStream:
     """The state of one type on one stream. A *round* numbers the moments at which changes were taken in."""
 
-    def __init__(self, cache: ResourceCache, *, limit: int, isolate: bool) -> None:
+    def __init__(self, cache: ResourceCache, *, limit: int, isolate: bool, max_names: int | None = None) -> None:
         self._cache = cache
         self._limit = limit
         self._isolate = isolate
+        self._max_names = max_names
         self._started = False
         self._wildcard = False
         self._names: set[str] = set()
@@ -45,6 +47,7 @@ class TypeStream:
         unsubscribe = list(request.resource_names_unsubscribe)
         if "" in subscribe or "" in unsubscribe:
             raise InvalidInput("a peer subscribed to an empty resource name")
+        check_room(request, len(self._names), self._max_names)
         known: Mapping[str, str] = {}
         if not self._started:
             self._started = True
@@ -224,6 +227,15 @@ class TypeStream:
             self._in_flight.since if self._in_flight else NEVER,
             min((suspects.since for suspects in self._suspects), default=NEVER),
         )
+
+    @property
+    def backlog(self) -> int:
+        """How many resources the next response has to be chosen from, about."""
+        if not self._started or not self._cache.synced:
+            return 0
+        if self._seen is None:
+            return len(self._cache) if self._wildcard else len(self._names)
+        return 0 if self._in_flight is not None else len(self._due) + len(self._gone)
 
     @property
     def pending(self) -> bool:

@@ -12,9 +12,10 @@ from isthmus_controller.metrics import ControllerMetrics
 from isthmus_controller.registry import Registry, Rejected, Wish, validate
 from isthmus_controller.store import EndpointsKey, EtcdClient, ExportKey, GatewayKey, SessionKey
 from isthmus_controller.view import View
-from isthmus_core.names import ClusterId, ServiceName
+from isthmus_core.names import ClusterId
 from isthmus_kit.tasks import Owner, own_tasks
-from isthmus_sync import CAPACITY, EXPORT, GATEWAY, WILDCARD, ResourceCache, SubscriberStream, Subscribing, Update
+from isthmus_sync import CAPACITY, EXPORT, GATEWAY, WILDCARD, SubscriberStream, Subscribing, Update
+from isthmus_sync.cache import version_of
 
 log = logging.getLogger(__name__)
 
@@ -210,13 +211,5 @@ def standing_versions(registry: Registry, cluster: ClusterId) -> dict[str, dict[
         for type_url, key in ((EXPORT, ExportKey(service, cluster)), (CAPACITY, EndpointsKey(service, cluster))):
             body = registry.raw(key)
             if body is not None:
-                known[type_url][str(service)] = _version(service, body)
+                known[type_url][str(service)] = version_of(body)
     return known
-
-
-def _version(service: ServiceName, body: bytes) -> str:
-    """The version that a publisher gives to these bytes."""
-    cache = ResourceCache(EXPORT)
-    cache.put(str(service), body)
-    resource = cache.get(str(service))
-    return resource.version if resource else ""

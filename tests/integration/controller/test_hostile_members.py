@@ -12,7 +12,7 @@ import pytest
 
 from integration.controller.world import ECHO, FakeGateway, controller, enrol, make_federation, soon
 from isthmus_controller.exports.room import MAX_GATEWAYS
-from isthmus_controller.view import MAX_STREAMS
+from isthmus_controller.openings import MAX_STREAMS
 from isthmus_core.model import Gateway
 from isthmus_core.names import ClusterId
 from isthmus_kit.tasks import own_tasks
