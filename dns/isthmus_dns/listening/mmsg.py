@@ -17,7 +17,6 @@ from isthmus_dns.message import wire
 from isthmus_dns.watching.traffic import Traffic
 
 _BATCH = 64
-_ROUNDS = 4
 _FEW = 4  # up to so many, working on a whole batch in C does not pay
 _SLOT = 256  # what nearly every query fits in; all slots of a batch are copied at once
 _LONGEST_QUERY = 2048
@@ -105,20 +104,17 @@ class BatchedUdpListener(UdpListener):
 
     def _drain(self) -> None:
         descriptor = self._sock.fileno()
-        for _ in range(_ROUNDS):
-            began = self._clock()
-            count = self._receive(descriptor, self._incoming, _BATCH, socket.MSG_DONTWAIT, None)
-            if count <= 0:
-                return  # nothing there, or an ICMP error of an earlier answer
-            few = count <= _FEW and self._place_few(count)
-            if few:
-                ready, sent, octets = count, self._send_all(descriptor, 0, count), few
-            else:
-                ready, sent, octets = self._answer(descriptor, count)
-            asked = sum(self._lengths[:count].tolist())
-            self._traffic.batch("udp", count, sent, ready - sent, octets, self._clock() - began, asked, self._six)
-            if count < _BATCH:
-                return
+        began = self._clock()
+        count = self._receive(descriptor, self._incoming, _BATCH, socket.MSG_DONTWAIT, None)
+        if count <= 0:
+            return  # nothing there, or an ICMP error of an earlier answer
+        few = count <= _FEW and self._place_few(count)
+        if few:
+            ready, sent, octets = count, self._send_all(descriptor, 0, count), few
+        else:
+            ready, sent, octets = self._answer(descriptor, count)
+        asked = sum(self._lengths[:count].tolist())
+        self._traffic.batch("udp", count, sent, ready - sent, octets, self._clock() - began, asked, self._six)
 
     def _place_few(self, count: int) -> int:
         """Lay out the answers to a handful of plain queries; how long they are, and 0 when one of them is not plain."""

@@ -8,7 +8,9 @@ from isthmus_dns.answering.answer import Responder
 from isthmus_dns.clients.ratelimit import RateLimiter
 from isthmus_dns.watching.traffic import Traffic
 
-_BATCH = 128
+_BATCH = 64
+_LAST = 4
+"""Batches that are still answered when the socket closes."""
 _LONGEST_QUERY = 4096
 
 Respond = Callable[[bytes, bool, str], bytes | None]
@@ -45,7 +47,8 @@ class UdpListener:
     def close(self) -> None:
         """Answer what has arrived already, then close the socket."""
         self._loop.remove_reader(self._sock.fileno())
-        self._drain()
+        for _ in range(_LAST):
+            self._drain()
         self._sock.close()
 
     def _drain(self) -> None:
@@ -55,7 +58,7 @@ class UdpListener:
         began = self._clock()
         answered = unsent = octets = asked = 0
         count = 0
-        # Bounded, so that TCP, the feed and the clock get their turn under a flood.
+        # One batch a turn of the loop: a change of the feed takes several turns to come in, and waits in each of them.
         for count in range(_BATCH):  # noqa: B007 - read after the loop
             try:
                 packet, peer = receive(_LONGEST_QUERY)

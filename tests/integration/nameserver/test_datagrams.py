@@ -5,6 +5,7 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import pairwise
 
 import dns.edns
 import pytest
@@ -203,3 +204,17 @@ async def test_a_cookie_is_heeded_for_its_own_client_only(kind: type[UdpListener
             for ip in HOSTS[:2]:
                 assert await answers(ip) == {server.respond_slowly(packet, False, ip) for packet in packets}
         assert {client for _, client in server.remembered.proven} == {HOSTS[0]}
+
+
+async def test_others_have_their_turn_after_each_batch(kind: type[UdpListener]) -> None:
+    async with listening(kind, watched=False) as (address, traffic, _):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.bind((HOSTS[0], 0))
+            for number in range(200):
+                packet = question("web.shop.svc.clusterset.local", id=number).to_wire()
+                client.sendto(packet, (address.host, address.port))
+            answered = [0]
+            while answered[-1] < 200:
+                await asyncio.sleep(0)
+                answered.append(traffic.udp.requests)
+        assert max(after - before for before, after in pairwise(answered)) == 64
