@@ -44,6 +44,7 @@ class ZoneFollower:
         self._lost_at = clock()
         self._whole: set[str] = set()
         self._backlog: Backlog | None = None
+        # In this order: whoever has the header knows the zone as soon as it has heard of all services (`_take_rest`).
         stream = SubscriberStream({ZONE_HEADER: {WILDCARD}, ZONE_SERVICE: {WILDCARD}})
         self.subscribing = Subscribing(stream, self._apply, self._on_connected, self._on_disconnected)
         """What a shell needs that brings the feed. Whoever brings it next, only brings what differs."""

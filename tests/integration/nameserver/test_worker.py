@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from isthmus_dns.answering.answer import Responder
+from isthmus_dns.feeding.agent import follow_agent
 from isthmus_dns.feeding.feed import ZoneFollower
 from isthmus_dns.listening.addresses import Address, claim_addresses
 from isthmus_dns.serving.worker import Worker, WorkerSpec
@@ -16,7 +17,7 @@ from isthmus_dns.zone.zone import Zone
 from isthmus_kit.tasks import own_tasks
 from isthmus_sync import ZONE_HEADER, ZONE_SERVICE, Changed, Update
 from support.waiting import eventually
-from unit.nameserver.builders import ask, header, resources, service, shown
+from unit.nameserver.builders import Feed, ask, header, resources, service, shown
 
 pytestmark = pytest.mark.anyio
 
@@ -79,6 +80,17 @@ async def test_it_knows_a_large_zone_before_it_has_compiled_it() -> None:
 
     assert taking.result() == {"shop/lost": "'nonsense' is not an IP address"}
     assert server.zone.backlog is None and len(server.zone) == MANY
+
+
+async def test_it_hears_the_header_first(tmp_path: Path) -> None:
+    feed = Feed(tmp_path / "zone.sock")
+    feed.publish(service(f"shop/web-{n}") for n in range(MANY))
+    server = Responder(Zone())
+    follower = ZoneFollower(server, 60.0, time.monotonic)
+    async with feed.serving(), own_tasks() as tasks:
+        tasks.start("feed", follow_agent(feed.path, follower.subscribing))
+        await follower.known.wait()
+        assert server.zone.backlog is not None, "it would be known only when all of it is compiled"
 
 
 async def test_what_was_not_compiled_when_the_feed_ended_does_not_undo_what_comes_later() -> None:
