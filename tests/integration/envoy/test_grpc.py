@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import grpc
@@ -12,7 +12,7 @@ import pytest
 from integration.envoy.far_service import TCP_CHECK, healthy_at_b, publish_far
 from isthmus_core.model import AppProtocol
 from support.addresses import LoopbackNet
-from support.envoy_gateway import Pair
+from support.envoy_gateway import Pair, service_of
 from support.waiting import eventually
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
@@ -22,11 +22,17 @@ STRICT = [*WIDE, ("grpc.http2.max_ping_strikes", 1)]
 
 
 class Calls:
-    """A service that answers late, refuses, or returns what it is given."""
+    """A service that answers late, refuses, returns what it is given, or never ends."""
 
     def __init__(self) -> None:
         self.late_ones = 0
         self.cancelled = 0
+        self.pumped = 0
+
+    async def pump(self, _: bytes, __: Context) -> AsyncIterator[bytes]:
+        while True:
+            yield bytes(1 << 18)
+            self.pumped += 1 << 18
 
     async def late(self, request: bytes, _: Context) -> bytes:
         self.late_ones += 1
@@ -57,6 +63,7 @@ async def serving(address: str) -> AsyncIterator[tuple[Calls, tuple[str, int]]]:
     handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
         name: grpc.unary_unary_rpc_method_handler(method) for name, method in methods.items()
     }
+    handlers["Pump"] = grpc.unary_stream_rpc_method_handler(calls.pump)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Calls", handlers),))
     port = server.add_insecure_port(f"{address}:0")
     await server.start()
@@ -108,3 +115,43 @@ async def test_errors_deadlines_cancels_and_large_calls_pass(tmp_path: Path, loo
             assert await call == large
             assert dict(await call.initial_metadata())["x-said"] == "m" * 58_000
         assert not pair.a.nacks and not pair.b.nacks
+
+
+@pytest.mark.anyio
+async def test_clients_that_do_not_read_hold_no_other_client_up(tmp_path: Path, loopback_net: LoopbackNet) -> None:
+    """All clients of an endpoint share the gateway's connection to it, and its window."""
+    pair = Pair(tmp_path, loopback_net)
+    async with serving(loopback_net.next()) as (calls, where), pair.running(), AsyncExitStack() as open_channels:
+        pair.a.serve(pair.vip, service_of("calls", [where], AppProtocol.GRPC, check=TCP_CHECK))
+        await pair.a.serving("egress/shop/calls/8080")
+
+        async def new_channel() -> grpc.aio.Channel:
+            # A channel of its own, as another process has: gRPC shares connections between equal ones.
+            own = [*WIDE, ("grpc.use_local_subchannel_pool", 1)]
+            return await open_channels.enter_async_context(grpc.aio.insecure_channel(f"{pair.vip}:8080", options=own))
+
+        other = method(await new_channel(), "Echo")
+
+        async def answered() -> bool:
+            try:
+                return await other(b"one", timeout=20, wait_for_ready=True) == b"one"
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise
+                return False  # not yet found healthy
+
+        await eventually(answered, 10)
+        stuck: list[grpc.aio.UnaryStreamCall[bytes, bytes]] = []
+        for _ in range(4):
+            channel = await new_channel()
+            pump: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream("/test.Calls/Pump")
+            stuck.append(pump(b""))
+            await stuck[-1].read()
+        before = -1
+        async with asyncio.timeout(20):
+            while calls.pumped != before:  # until nothing more is taken from the server
+                before = calls.pumped
+                await asyncio.sleep(0.3)
+        assert await other(b"two", timeout=5) == b"two"
+        for call in stuck:
+            call.cancel()
