@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 
 from isthmus_core.errors import InvalidInput
+from isthmus_core.names import parse_cluster_id
 
 
 class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,10 +43,10 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidInput(
                 f"the gateway cannot listen on port {self.listen_port}", "Give a number from 1 to 65535, such as 15443."
             )
-        if not self.gateway_id or "/" in self.gateway_id or len(self.gateway_id) > 253:
-            raise InvalidInput(
-                f"gateway id {self.gateway_id!r} cannot be used", "Use 1 to 253 characters without a slash."
-            )
+        try:
+            parse_cluster_id(self.gateway_id)  # the same rule: the controllers refuse any other
+        except InvalidInput as wrong:
+            raise InvalidInput(f"gateway id {self.gateway_id!r} is not a DNS label", wrong.mend) from None
         return msgspec.structs.replace(
             self, advertise_address=str(literal), advertise_port=self.advertise_port or self.listen_port
         )
