@@ -1,5 +1,7 @@
 """Fixtures that every kind of test may use: real parts, addresses of one's own, and the check that nothing is left."""
 
+import isthmus_kit.tls13  # isort: skip  # noqa: F401 - before gRPC, whichever test is collected first
+
 import os
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator

@@ -54,8 +54,9 @@ async def serving_grpc(
 ) -> AsyncIterator[None]:
     """Serve `handlers` while the block runs; every client must show a certificate of the federation."""
     server = new_server(handlers, _OPTIONS, vigilant=True)
+    credentials = grpc_server_credentials(lambda: identity.value)
     try:
-        server.add_secure_port(str(listen), grpc_server_credentials(lambda: identity.value))
+        server.add_secure_port(str(listen), credentials)
     except RuntimeError as error:
         raise unusable_address(str(listen), OSError(errno.EADDRINUSE, "in use")) from error
     await server.start()
