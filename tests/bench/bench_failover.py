@@ -1,6 +1,7 @@
 """An open load of 1,000 requests a second while something near fails: what is lost, how soon the next tier answers."""
 
 import asyncio
+import math
 import os
 import signal
 import statistics
@@ -36,6 +37,8 @@ class Outcome(msgspec.Struct, frozen=True):
     first_ms: float
     """The first answer of the far one, after the fault."""
     longest_ms: float
+    gone_ms: float
+    """When the kernel closed the near backend's connections, after the fault: nobody can know of a death sooner."""
 
 
 class Scene:
@@ -45,6 +48,7 @@ class Scene:
         self.pair = Pair(folder, net, near=NEAR_ZONE if tunnel_first else "gcp/eu-west-4/b")
         self.sick = folder / "sick"
         self.near, near_at = self.pair.backend("near", sick=self.sick)
+        self.near_at = near_at
         self.far, far_at = self.pair.backend("far")
         # With the tunnel first, cluster b is `near` and this cluster's own endpoints, in another cloud, are `far`.
         own, other = (far_at, near_at) if tunnel_first else (near_at, far_at)
@@ -55,6 +59,7 @@ class Scene:
     async def running(self) -> AsyncIterator[None]:
         with self.near, self.far:
             async with self.pair.running():
+                self.pair.a.export(self.local)
                 self.pair.b.export(self.remote)
                 self.pair.a.serve(self.pair.vip, self.local, [("b", self.remote)])
                 await self.pair.a.serving("egress/shop/echo/8080")
@@ -85,7 +90,7 @@ class Scene:
                     pass
 
     async def run(self, fault: Callable[[], None]) -> Outcome:
-        async with open_load(self.pair.vip, 8080, RATE, SECONDS) as load:
+        async with watched(self.near_at) as near, open_load(self.pair.vip, 8080, RATE, SECONDS) as load:
             await asyncio.sleep(BEFORE)
             moment = time.monotonic()
             fault()
@@ -93,7 +98,27 @@ class Scene:
             lost=load.lost("near", "far"),
             first_ms=load.first_answer_after(moment, "far") * 1000,
             longest_ms=load.longest() * 1000,
+            gone_ms=(near.closed_at - moment) * 1000,
         )
+
+
+class Watch(asyncio.Protocol):
+    """An idle connection that notes when its other end closed it."""
+
+    closed_at = math.inf
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed_at = time.monotonic()
+
+
+@asynccontextmanager
+async def watched(address: tuple[str, int]) -> AsyncIterator[Watch]:
+    """Such a connection while the block runs."""
+    transport, watch = await asyncio.get_running_loop().create_connection(Watch, *address)
+    try:
+        yield watch
+    finally:
+        transport.abort()
 
 
 async def backend_faults(folder: Path, net: LoopbackNet) -> dict[str, list[Outcome]]:
@@ -153,6 +178,18 @@ async def measure(folder: Path, net: LoopbackNet) -> dict[str, list[Outcome]]:
     return found
 
 
+def _after_the_end(fault: str, outcomes: list[Outcome], limit_ms: float) -> list[Row]:
+    """Envoy's part of it: a killed process keeps its connections until the kernel has taken it down."""
+    if fault != "backend killed":
+        return []
+    gone = statistics.median(outcome.gone_ms for outcome in outcomes)
+    after = statistics.median(outcome.first_ms - outcome.gone_ms for outcome in outcomes)
+    return [
+        Row.noted(f"{fault}: the kernel has closed its connections, p50 of {RUNS}", gone, "ms"),
+        Row.at_most(f"{fault}: first answer from the next tier after that, p50 of {RUNS}", after, "ms", limit_ms),
+    ]
+
+
 LIMIT_MS = {
     "backend killed": 5,
     "backend answers 503": 5,
@@ -177,6 +214,7 @@ def rows() -> list[Row]:
         answer += [
             Row.at_most(f"{fault}: lost of {int(RATE * SECONDS) * RUNS}", sum(o.lost for o in outcomes), "", 0),
             Row.at_most(f"{fault}: first answer from the next tier, p50 of {RUNS}", first, "ms", limit),
+            *_after_the_end(fault, outcomes, limit),
             Row.noted(f"{fault}: longest answer of a run, p50 of {RUNS}", longest, "ms"),
         ]
     return answer

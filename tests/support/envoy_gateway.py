@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -191,16 +192,37 @@ class EnvoyGateway:
         for verdict in verdicts:
             self.verdicts[verdict.cluster, verdict.address, verdict.port] = verdict.healthy
             self.heard[verdict.cluster] = time.time()
+        moved = self._count_own()
         for other in self.world.members.values():
             mine = [ok for (name, _, _), ok in self.verdicts.items() if name == f"gateway/{other.id}"]
             down = bool(mine) and not any(mine)
             if down == (other.id in self.unreachable):
                 continue
             (self.unreachable.add if down else self.unreachable.discard)(other.id)
+            moved = True
+        if moved and self.move_services:
             with self.publication.change() as caches:
-                for service, (_, local, _) in self._services.items() if self.move_services else ():
+                for service, (_, local, _) in self._services.items():
                     for name, body in build_assignments(self._route(service), local).items():
                         caches[ENDPOINT].put(name, body)
+
+    def _count_own(self) -> bool:
+        """Follow the verdicts on exported own endpoints; whether anything changed."""
+        changed = False
+        for service, (capacities, local, exports) in self._services.items():
+            if local is None:
+                continue
+            dead = {
+                (address, port)
+                for (name, address, port), ok in self.verdicts.items()
+                if not ok and name[:6] == "local/"
+            }
+            alive = [e for e in local.endpoints if not any((e.address, port) in dead for port in e.ports.values())]
+            found = {**capacities, self.me.id: capacity_of(self.me.id, local, alive)}
+            if found != capacities:
+                self._services[service] = (found, local, exports)
+                changed = True
+        return changed
 
     def verdict(self, cluster: str) -> list[bool]:
         """The verdicts on all endpoints of one Envoy cluster."""
@@ -283,12 +305,13 @@ def service_of(
     )
 
 
-def capacity_of(cluster: ClusterId, local: LocalService) -> Capacity:
-    """All endpoints healthy."""
-    weights: dict[Locality, int] = {}
+def capacity_of(cluster: ClusterId, local: LocalService, alive: Sequence[Endpoint] | None = None) -> Capacity:
+    """These endpoints are healthy, all of them where nothing is said."""
+    ready, total = Counter[Locality](), Counter[Locality]()
     for endpoint in local.endpoints:
-        weights[endpoint.locality] = weights.get(endpoint.locality, 0) + endpoint.weight
-    return Capacity(local.service, cluster, tuple(ZoneCapacity(where, n, n) for where, n in weights.items()))
+        total[endpoint.locality] += endpoint.weight
+        ready[endpoint.locality] += endpoint.weight if alive is None or endpoint in alive else 0
+    return Capacity(local.service, cluster, tuple(ZoneCapacity(where, ready[where], n) for where, n in total.items()))
 
 
 class Pair:

@@ -19,6 +19,8 @@ RATE = 40
 STUTTER_S = 0.8
 MOVED_S = 0.2
 """Between the probe's verdict and Envoy's new assignment requests are refused; so long on a busy machine."""
+FOUND_S = 0.5
+"""Two checks of the only endpoint, 0.1 s apart, and the same."""
 THERE = "gcp/eu-west-4/b"
 
 
@@ -70,6 +72,24 @@ async def test_what_fails_at_home_waits_for_a_stuttering_cluster(tmp_path: Path,
                 os.kill(near.pid, signal.SIGKILL)
                 os.kill(other.pid, signal.SIGKILL)
     assert load.outcomes["far"] and load.lost("near", "far") <= 1, load.outcomes
+
+
+@pytest.mark.anyio
+async def test_a_check_that_finds_everybody_sick_opens_the_last_resort(
+    tmp_path: Path, loopback_net: LoopbackNet
+) -> None:
+    pair = Pair(tmp_path, loopback_net)
+    near, near_at = pair.backend("near")
+    far, far_at = pair.backend("far")
+    with near, far:
+        async with pair.running():
+            own = service_of("echo", [near_at])
+            pair.a.export(own)
+            await told(pair, service_of("echo", [far_at], locality=THERE), own)
+            async with open_load(pair.vip, 8080, RATE, 4.0) as load, stuttering(pair):
+                os.kill(near.pid, signal.SIGKILL)
+                await asyncio.sleep(STUTTER_S)
+    assert load.outcomes["far"] and load.lost("near", "far") <= RATE * FOUND_S, load.outcomes
 
 
 @pytest.mark.anyio
