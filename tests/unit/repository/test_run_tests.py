@@ -112,7 +112,7 @@ def clone(tmp_path: Path) -> Path:
 
 def started(clone: Path) -> "subprocess.Popen[str]":
     program = [str(clone / ".venv/bin/python"), str(clone / "tools/run_tests.py"), "unit"]
-    bare = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    bare = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.Popen(program, env=bare, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -127,6 +127,7 @@ def test_a_share_that_fails_fails_the_whole_and_its_failure_is_the_end_of_the_ou
         "FAILED tests.unit.test_breaks.test_it: tests/unit/test_breaks.py:2: AssertionError" in said.splitlines()[-5:]
     )
     assert said.endswith("\n1 passed, 1 failed, 0 skipped\n")
+    assert list((clone / "tests/unit/__pycache__").glob("test_*.pyc")), "the next run rewrites the asserts anew"
     assert set(SHARES.remembered(clone / "build/tests/seconds.json")) == {
         "tests/unit/test_breaks.py",
         "tests/unit/test_holds.py",
