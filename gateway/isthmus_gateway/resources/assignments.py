@@ -74,7 +74,7 @@ def _service(service: ServiceName, route: PortRoute, local: LocalService | None)
 
 
 def _add_last_resort(
-    assignment: ClusterLoadAssignment, service: ServiceName, route: PortRoute, priority: int, health: int
+    assignment: ClusterLoadAssignment, service: ServiceName, route: PortRoute, priority: int, health: HealthStatus
 ) -> None:
     """Clusters that look dead, for requests that nobody else answers (docs/decisions/0010)."""
     for target in route.last_resort:
