@@ -33,6 +33,9 @@ def explain(service: str, from_cluster: str, output: str, home: Path | None, con
     show(told, output, lambda: _as_text(told))
 
 
+_NOBODY = "nobody can serve it"
+
+
 def _as_text(told: "Explanation") -> str:
     rows = []
     # The first tier that has somebody ready; a cluster keeps its place while its own have failed.
@@ -58,9 +61,9 @@ def _as_text(told: "Explanation") -> str:
         text += "\n\n" + paint(told.note, "yellow")
     shared = {len(port.tiers) for port in told.ports}
     if len(shared) > 1 or 0 in shared:
+        nobody = paint("nobody but the last resort" if any(c.last_resort for c in told.candidates) else _NOBODY, "red")
         text += "\n\n" + "\n".join(
-            f"port {port.name or port.port}: " + (_tiers(port.tiers) or paint("nobody can serve it", "red"))
-            for port in told.ports
+            f"port {port.name or port.port}: " + (_tiers(port.tiers) or nobody) for port in told.ports
         )
     return text
 

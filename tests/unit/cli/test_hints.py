@@ -8,7 +8,7 @@ import pytest
 from isthmus_cli.commands.explain import _as_text as explained
 from isthmus_cli.commands.status import as_text
 from isthmus_cli.values import gateway_name
-from isthmus_controller.admin.values import CandidateView, Explanation, ReplicaView, Status
+from isthmus_controller.admin.values import CandidateView, Explanation, PortRouteView, ReplicaView, Status
 from isthmus_core.names import parse_cluster_id
 from support.command import isthmus
 
@@ -92,6 +92,12 @@ def test_explain_shows_which_tier_is_used_now(ready: tuple[int, ...], used: list
     ]
     rows = explained(Explanation("shop/echo", "own", places, [])).splitlines()[3:]
     assert [row.partition("/1")[2].strip() for row in rows] == used
+
+
+def test_explain_names_the_last_resort() -> None:
+    doubted = CandidateView("far", "a/b/c", "", False, 0, 1, None, chosen=False, why="", last_resort=True)
+    shown = explained(Explanation("shop/echo", "own", [doubted], [PortRouteView("http", 80, [])]))
+    assert "when nobody else answers" in shown and shown.endswith("port http: nobody but the last resort")
 
 
 def test_descriptions_in_fish_keep_their_commas(tmp_path: Path) -> None:
