@@ -38,8 +38,10 @@ EXPORTS = "exports"
 
 log = logging.getLogger(__name__)
 
-_REFUSED = "PERMISSION_DENIED: "
-"""So begins why a stream ended when a controller knows this gateway and wants no word from it."""
+_REFUSED = tuple(
+    f"{code}: " for code in ("PERMISSION_DENIED", "UNAUTHENTICATED", "INVALID_ARGUMENT", "RESOURCE_EXHAUSTED")
+)
+"""So begins why a stream ended when a controller hears this gateway and will not listen, whoever tries again."""
 
 NEEDED = frozenset({CLUSTER, IMPORT, CAPACITY})
 """Without these there is nothing to route by."""
@@ -108,10 +110,7 @@ class Controllers:
     @property
     def refusal(self) -> str:
         """What a controller said as it turned this gateway away, its mend included; empty when none did."""
-        said = dict.fromkeys(
-            link.why.removeprefix(_REFUSED) for link in self.links.values() if link.why.startswith(_REFUSED)
-        )
-        return "; ".join(said)
+        return "; ".join(dict.fromkeys(_sentence(link.why) for link in self.links.values() if _sentence(link.why)))
 
     @property
     def refusals(self) -> str:
@@ -177,9 +176,9 @@ class Controllers:
         if stream == IMPORTS and before.connected and self.synced:
             self.confirmed_at = time.monotonic()
         self.links[stream] = Link(False, before.address, why)
-        if why.startswith(_REFUSED) and why != self._refusal_logged:
-            self._refusal_logged = why  # both streams are told, time and again
-            log.warning("the controllers refuse this gateway", extra={"reason": why.removeprefix(_REFUSED)})
+        if (sentence := _sentence(why)) and sentence != self._refusal_logged:
+            self._refusal_logged = sentence  # both streams are told, time and again
+            log.warning("the controllers refuse this gateway", extra={"reason": sentence})
         if before.connected or before.why != why:
             self._on_link()
 
@@ -198,8 +197,12 @@ class Controllers:
     def _nacked(self, nacked: Nacked) -> None:
         for name in nacked.accepted:
             self.refused.pop((nacked.type_url, name), None)
-        for name, rejection in nacked.rejected.items():
-            self.refused[(nacked.type_url, name)] = rejection.reason or nacked.message
+        reasons = {name: rejection.reason or nacked.message for name, rejection in nacked.rejected.items()}
+        news = [name for name, reason in reasons.items() if self.refused.get((nacked.type_url, name)) != reason]
+        self.refused.update({(nacked.type_url, name): reason for name, reason in reasons.items()})
+        if news:  # one line, however many: `isthmus doctor` and the ServiceExports name each
+            told = {"resource": news[0], "reason": reasons[news[0]], "others": len(news) - 1}
+            log.warning("a controller does not accept what this gateway offers", extra=told)
         self._gone(nacked.type_url, nacked.removed)
         self._on_link()
 
@@ -208,3 +211,8 @@ class Controllers:
             self.refused.pop((type_url, name), None)
             if self._withdrawn == (type_url, name):
                 self._settled.set()
+
+
+def _sentence(why: str) -> str:
+    """What a controller said as it refused; empty for every other end of a stream."""
+    return next((why.removeprefix(code) for code in _REFUSED if why.startswith(code)), "")
