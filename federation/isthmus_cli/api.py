@@ -6,7 +6,7 @@ import ssl
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
-from isthmus_cli.home import AdminConfig, controller_option, find_home, home_option, read_config
+from isthmus_cli.home import AdminConfig, controller_option, find_home, home_option, read_config, readable
 from isthmus_core.errors import InvalidInput, IsthmusError, Refused, Unavailable
 
 T = TypeVar("T")
@@ -158,12 +158,16 @@ def _context(config: AdminConfig) -> ssl.SSLContext:
     try:
         context.load_verify_locations(cafile=str(config.root))
     except (ssl.SSLError, OSError) as error:
-        raise InvalidInput(f"the trust root {config.root} cannot be used: {_damage(error)}", mend) from None
+        raise InvalidInput(
+            f"the trust root {config.root} cannot be used: {_damage(error)}", readable(error) or mend
+        ) from None
     try:
         context.load_cert_chain(str(config.certificate), str(config.key))
     except (ssl.SSLError, OSError) as error:
         pair = f"{config.certificate} with {config.key}"
-        raise InvalidInput(f"the admin credential {pair} cannot be used: {_damage(error)}", mend) from None
+        raise InvalidInput(
+            f"the admin credential {pair} cannot be used: {_damage(error)}", readable(error) or mend
+        ) from None
     return context
 
 

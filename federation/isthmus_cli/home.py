@@ -114,7 +114,7 @@ def read_config(home: Path) -> AdminConfig:
             f"{path} is not valid TOML: {error}", "Mend that line or run 'isthmus init' again."
         ) from None
     except OSError as error:
-        raise InvalidInput(f"{path} cannot be read: {error.strerror}") from None
+        raise InvalidInput(f"{path} cannot be read: {(error.strerror or '').lower()}", readable(error)) from None
     wanted = {"controllers", "server_name", "root", "certificate", "key"}
     if missing := sorted(wanted - raw.keys()):
         raise InvalidInput(f"{path} does not say {', '.join(missing)}", "Compare it with docs/reference.md.")
@@ -132,6 +132,11 @@ def read_config(home: Path) -> AdminConfig:
         certificate=home / raw["certificate"],
         key=home / raw["key"],
     )
+
+
+def readable(error: OSError) -> str:
+    """How to mend that a file cannot be read; empty where it is not the right to do so that is missing."""
+    return "Give this user the right to read it." if isinstance(error, PermissionError) else ""
 
 
 def _quoted(text: str) -> str:

@@ -52,12 +52,14 @@ def export(service: str, dns: str | None, services: Path | None, cluster: str | 
     """
     name = ServiceName.parse(service)
     folder = _folder(services, cluster, home)
-    known, exported = _read(folder)
+    known, exported, broken = _read(folder)
     if name not in known:
         there = ", ".join(sorted(map(str, known))) or "none"
         raise InvalidInput(
             f"no Service {name} is described in {folder} (there: {there})",
-            "Describe it there first: see docs/services-files.md.",
+            f"Mend {broken[0]} first: {broken[1]}."
+            if broken
+            else "Describe it there first: see docs/services-files.md.",
         )
     path = _path(folder, name)
     document = _document(name, DnsMode(dns or DnsMode.GATEWAY))
@@ -84,7 +86,7 @@ def unexport(service: str, services: Path | None, cluster: str | None, home: Pat
     """Take SERVICE (<namespace>/<name>) of this cluster back; other clusters that export it go on."""
     name = ServiceName.parse(service)
     folder = _folder(services, cluster, home)
-    _, exported = _read(folder)
+    _, exported, _ = _read(folder)
     if name not in exported:
         raise InvalidInput(f"{name} is not exported by {folder}", "See what is exported with: isthmus services.")
     if exported[name] != _path(folder, name):
@@ -115,17 +117,20 @@ def _document(name: ServiceName, mode: DnsMode) -> bytes:
     return (text if mode is DnsMode.GATEWAY else text + _SPEC.format(dns=mode.value)).encode()
 
 
-def _read(folder: Path) -> tuple[set[ServiceName], dict[ServiceName, Path]]:
-    """Names of the services that are described, and of those exported with the file that does it."""
+def _read(folder: Path) -> tuple[set[ServiceName], dict[ServiceName, Path], tuple[str, str] | None]:
+    """Names of the services that are described, those exported with their file, and a broken file with why."""
     import yaml
 
     known: set[ServiceName] = set()
     exported: dict[ServiceName, Path] = {}
+    broken: tuple[str, str] | None = None
     for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
         try:
             documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
-        except (yaml.YAMLError, UnicodeDecodeError, OSError):
-            continue  # the gateway names the bad file; here only the others count
+        except (yaml.YAMLError, UnicodeDecodeError, RecursionError, OSError) as error:
+            # The gateway goes on with its last good content, and so do we with the others.
+            broken = broken or (path.name, _why(error))
+            continue
         for document in documents:
             metadata = document.get("metadata") if isinstance(document, dict) else None
             if not isinstance(metadata, dict):
@@ -135,4 +140,11 @@ def _read(folder: Path) -> tuple[set[ServiceName], dict[ServiceName, Path]]:
                 known.add(name)
             elif document.get("kind") == "ServiceExport":
                 exported[name] = path
-    return known, exported
+    return known, exported, broken
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return (error.strerror or "").lower()
+    mark = getattr(error, "problem_mark", None)
+    return "it is not YAML" + (f" at line {mark.line + 1}" if mark else "")

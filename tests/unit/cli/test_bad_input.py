@@ -176,6 +176,20 @@ def test_a_damaged_credential_is_named_without_the_words_of_openssl(federation: 
     assert "root.pem cannot be used: it is damaged. Copy it from" in isthmus("status", home=home).stderr
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.parametrize("file", ["config.toml", "controller/admins/admin.key", "controller/root.pem"])
+def test_a_file_that_may_not_be_read_is_named_with_the_right_that_is_missing(
+    file: str, federation: Path, empty: Path
+) -> None:
+    home = empty / "home"
+    shutil.copytree(federation, home)
+    (home / file).chmod(0)
+    done = isthmus("status", home=home)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert str(home / file) in done.stderr
+    assert "permission denied. Give this user the right to read it." in done.stderr
+
+
 def test_init_without_a_controller_makes_nothing(empty: Path) -> None:
     done = isthmus("init", "--domain", "fed.example", "--controller", " , ", home=empty / "new")
     assert (done.returncode, (empty / "new").exists()) == (1, False)

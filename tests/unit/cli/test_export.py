@@ -89,3 +89,18 @@ def test_another_word_is_a_usage_error_in_one_sentence(folder: Path) -> None:
     errors = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
     assert errors == ["Error: Invalid value for '--dns': 'vip' is not one of 'gateway', 'endpoints'."]
     assert not (folder / "shop.echo.export.yaml").exists()
+
+
+def test_a_service_that_cannot_be_read_is_no_service_that_is_missing(folder: Path) -> None:
+    (folder / "echo.yaml").write_text(SERVICE.replace("spec:", "spec: ]"))
+    done = isthmus("export", "shop/echo", "--services", str(folder), home=folder.parent)
+    assert done.returncode == 1
+    assert "(there: none). Mend echo.yaml first: it is not YAML at line 4." in done.stderr
+
+
+@pytest.mark.parametrize(
+    "rubbish", ["[" * 5000, "metadata: {name: [1], namespace: {}}\nkind: Service\n", "- 1\n", "\0"]
+)
+def test_rubbish_beside_a_service_keeps_nobody_from_exporting_it(rubbish: str, folder: Path) -> None:
+    (folder / "a.yaml").write_text(rubbish)
+    assert "Exported shop/echo" in export(folder)
