@@ -38,9 +38,7 @@ EXPORTS = "exports"
 
 log = logging.getLogger(__name__)
 
-_REFUSED = tuple(
-    f"{code}: " for code in ("PERMISSION_DENIED", "UNAUTHENTICATED", "INVALID_ARGUMENT", "RESOURCE_EXHAUSTED")
-)
+_REFUSED = ("PERMISSION_DENIED: ", "UNAUTHENTICATED: ", "INVALID_ARGUMENT: ", "RESOURCE_EXHAUSTED: ")
 """So begins why a stream ended when a controller hears this gateway and will not listen, whoever tries again."""
 
 NEEDED = frozenset({CLUSTER, IMPORT, CAPACITY})
