@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,11 @@ def tracked() -> list[Path]:
 
 def modules() -> list[Path]:
     return [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py")) if "_pb2" not in path.name]
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
 
 
 def named(path: Path) -> str:
@@ -167,9 +173,7 @@ def test_every_file_of_the_code_that_a_document_names_exists() -> None:
 
 
 def test_every_module_says_in_its_docstring_what_it_decides_or_moves() -> None:
-    bare = [
-        named(path) for path in modules() if path.stat().st_size and not ast.get_docstring(ast.parse(path.read_text()))
-    ]
+    bare = [named(path) for path in modules() if path.stat().st_size and not ast.get_docstring(parsed(path))]
     assert not bare
 
 
@@ -179,7 +183,7 @@ def test_modules_and_functions_stay_short() -> None:
         text = path.read_text()
         if text.count("\n") > 350:
             long.append(f"{named(path)}: {text.count(chr(10))} lines")
-        for node in ast.walk(ast.parse(text)):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno is not None:
                 size = node.end_lineno - node.lineno + 1
                 if size > 60:
