@@ -243,25 +243,30 @@ def _framed(server: Responder, octets: bytes) -> tuple[list[bytes], bool]:
 # DNS cookies.
 
 
+_COOKIED = (CLIENT, "192.0.2.2", "2001:db8::7", "2001:db8::c000:201", "fe80::7%2")
+"""Clients of cookies, two of them with the same last bytes."""
+
+
 def cookie(data: bytes) -> None:
     """A cookie: never believed unless it is the one that this server made for this client at that time."""
     choice, body = data[0] if data else 0, data[1:]
+    client = _COOKIED[(choice >> 1) % len(_COOKIED)]
     cookies = Cookies(SECRET)
     if choice & 1 and len(body) >= 12:  # a good one, of a time near now, with some of its bytes changed
-        made = cookies.judge(body[:8], CLIENT, NOW - (int.from_bytes(body[8:10], "big") - 0x8000) // 8)[1]
+        made = cookies.judge(body[:8], client, NOW - (int.from_bytes(body[8:10], "big") - 0x8000) // 8)[1]
         at = body[10] % len(made)
         body = made[:at] + bytes((made[at] ^ body[11],)) + made[at + 1 :]
-    standing, whole = cookies.judge(body, CLIENT, NOW)
+    standing, whole = cookies.judge(body, client, NOW)
     assert (standing is Standing.MALFORMED) == (len(body) not in (8, *range(16, 41)))
     if standing is Standing.MALFORMED:
         assert whole == b""
         return
     assert len(whole) == 24
     assert whole[:8] == body[:8]
-    assert cookies.judge(whole, CLIENT, NOW)[0] is Standing.VERIFIED
-    assert cookies.judge(whole, "192.0.2.2", NOW)[0] is Standing.UNKNOWN
-    assert Cookies(SECRET[::-1]).judge(whole, CLIENT, NOW)[0] is Standing.UNKNOWN
+    for each in _COOKIED:
+        assert (cookies.judge(whole, each, NOW)[0] is Standing.VERIFIED) == (each == client)
+    assert Cookies(SECRET[::-1]).judge(whole, client, NOW)[0] is Standing.UNKNOWN
     if standing is Standing.VERIFIED:
         made_at = int.from_bytes(body[12:16], "big")
-        assert body == cookies.judge(body[:8], CLIENT, made_at)[1]
+        assert body == cookies.judge(body[:8], client, made_at)[1]
         assert -300 <= NOW - made_at <= 3600
