@@ -83,6 +83,16 @@ def test_a_capacity_that_cannot_be_taken_says_why(message: pb.Capacity, reason: 
     assert isinstance(rejected, Rejected) and reason in rejected.reason
 
 
+def test_what_is_just_allowed_is_taken() -> None:
+    ports = [pb.ServicePort(name=f"p{number}", port=number) for number in range(1, 102)]
+    ready = a_capacity(zones=[pb.ZoneCapacity(locality=ZONE, ready=2, total=2)]).SerializeToString()
+    assert isinstance(validate(A, codec.CAPACITY, "shop/echo", ready), Wish)
+    many = an_export(ports=ports[:100], labels={f"k{n}": "" for n in range(64)}).SerializeToString()
+    assert isinstance(validate(A, codec.EXPORT, "shop/echo", many), Wish)
+    more = validate(A, codec.EXPORT, "shop/echo", an_export(ports=ports).SerializeToString())
+    assert isinstance(more, Rejected) and "it has 101 ports" in more.reason
+
+
 @pytest.mark.parametrize(
     ("type_url", "name", "body", "reason"),
     [

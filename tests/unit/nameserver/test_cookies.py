@@ -35,6 +35,14 @@ def cookie_of(response: bytes | None) -> bytes:
     return found.to_wire() or b""
 
 
+@pytest.mark.parametrize(
+    ("length", "malformed"), [(7, True), (8, False), (9, True), (15, True), (16, False), (40, False), (41, True)]
+)
+def test_a_cookie_has_eight_bytes_of_the_client_and_eight_to_32_of_a_server(length: int, malformed: bool) -> None:
+    standing, _ = Cookies(bytes(16)).judge(bytes(length), "192.0.2.1", NOW)  # RFC 7873, section 4
+    assert (standing is Standing.MALFORMED) == malformed
+
+
 def test_a_server_cookie_is_that_of_rfc_9018_appendix_a() -> None:
     cookies = Cookies(bytes.fromhex("e5e973e5a6b2a43f48e7dc849e37bfcf"))
 

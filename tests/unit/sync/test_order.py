@@ -2,7 +2,13 @@
 
 import pytest
 
+from isthmus_sync.order import ENVOY, FEDERATION, ZONE, Order
 from unit.sync.playbook import GREEN, RED, Play, connected, gone, is_part, told
+
+
+@pytest.mark.parametrize("order", [ENVOY, FEDERATION, ZONE], ids=["envoy", "federation", "zone"])
+def test_what_can_be_added_can_be_removed(order: Order) -> None:
+    assert sorted(order.additions) == sorted(order.removals)
 
 
 def test_types_go_in_order_whoever_asked_first() -> None:
