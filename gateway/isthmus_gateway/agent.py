@@ -219,7 +219,7 @@ class Agent:
         snapshot, sentence = load(self.settings.data_dir / "snapshot", self.member.id)
         if sentence:
             log.warning("snapshot cannot be used", extra={"reason": sentence})
-            self._warn_of_snapshot(sentence)
+            self._snapshots.warn(sentence)
         if snapshot is None:
             why = "no controller has told anything yet, and there is no snapshot"
             self.readiness.set("federation", ok=False, why=why)
@@ -228,7 +228,11 @@ class Agent:
     def _restore(self, snapshot: Snapshot) -> None:
         age = max(0.0, (wall_ms() - snapshot.saved_at_ms) / 1000)
         self.controllers.confirmed_at = time.monotonic() - age
-        self.hub.restore(snapshot)
+        if refused := self.hub.restore(snapshot):
+            # Another release's. Envoy and DNS would take what is left for all there is, and drop the rest.
+            why = f"the snapshot holds what this release cannot use ({next(iter(refused))}), and no controller answers"
+            self.readiness.set("federation", ok=False, why=why)
+            return
         services = len(self.hub.fleet.imports)
         log.info("last known state restored", extra={"services": services, "age_s": round(age, 1)})
 
@@ -324,6 +328,7 @@ class Agent:
                 self.hub.confirm(self.controllers.age(time.monotonic()), self.settings.stale_after_s)
                 self.readiness.warn("identity", self._identity.trouble)
                 self.readiness.warn("membership", membership.look())
+                self._health.look()
             if ticks % RETRY_TICKS == 0:
                 self.hub.feed.retry_refused()
             if ticks % SNAPSHOT_TICKS == 0 and self.hub.known:

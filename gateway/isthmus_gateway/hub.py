@@ -80,12 +80,15 @@ class Hub:
 
     # -- the federation -------------------------------------------------------------------------------------------
 
-    def restore(self, snapshot: Snapshot) -> None:
-        """Begin with what an earlier life knew."""
+    def restore(self, snapshot: Snapshot) -> Mapping[str, str]:
+        """Begin with what an earlier life knew; what cannot be used of it (name -> reason) leaves the fleet unknown."""
         self.routes.restore_vips(snapshot.vips)
         self.zone.serial = snapshot.zone_serial
-        self.take_fleet(self.fleet.restore(snapshot.resources))
-        self.become_known()
+        touched = self.fleet.restore(snapshot.resources)
+        self.take_fleet(touched)
+        if not touched.rejected:
+            self.become_known()
+        return touched.rejected
 
     def become_known(self) -> None:
         """What is known of the federation is complete: from now on Envoy and DNS are told."""

@@ -2,11 +2,13 @@
 
 import asyncio
 import hashlib
+import ipaddress
 import logging
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -26,7 +28,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     resources: Mapping[str, Mapping[str, tuple[str, bytes]]] = {}  # type -> name -> version and serialised message
     vips: Mapping[str, str] = {}  # "<namespace>/<service>" -> address
     files: Mapping[str, bytes] = {}  # the last good content of service files that cannot be used now
-    zone_serial: int = 0
+    zone_serial: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] = 0  # RFC 1035, section 3.3.13
     saved_at_ms: int = 0
 
 
@@ -53,7 +55,9 @@ def decode(content: bytes, cluster: str) -> Snapshot:
         if _digest(envelope.content) != envelope.digest:
             raise InvalidInput("it is damaged: its checksum does not match")
         snapshot = msgspec.msgpack.decode(envelope.content, type=Snapshot)
-    except msgspec.MsgspecError as error:
+        for address in snapshot.vips.values():
+            ipaddress.ip_address(address)
+    except (msgspec.MsgspecError, ValueError) as error:
         raise InvalidInput(f"it is damaged: {error}") from error
     if snapshot.cluster != cluster:
         raise InvalidInput(f"it belongs to cluster {snapshot.cluster}, not to {cluster}")
@@ -119,6 +123,11 @@ class SnapshotWriter:
         self._tell = tell
         self._changed = asyncio.Event()
         self._told = ""
+
+    def warn(self, sentence: str) -> None:
+        """The snapshot on disk cannot be used: say so until one is written."""
+        self._told = sentence
+        self._tell(sentence)
 
     def changed(self) -> None:
         """Something that a snapshot holds has changed."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import logging
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -14,7 +15,11 @@ from isthmus_gateway.envoy.admin import Admin, HostAddress, Verdict
 
 IN_MODIFY = 0x00000002
 MAX_LOG_BYTES = 4 * 1024 * 1024
+MIN_ROOM_BYTES = 64 * 1024  # what Envoy writes at once, at most
+LOOKS_BETWEEN_STATES = 5
 RETRY_S = 0.1
+
+log = logging.getLogger(__name__)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -59,6 +64,25 @@ class HealthLog:
         self._max_bytes: Final = max_bytes
         self._wake = asyncio.Event()
         self._full = True
+        self._looks = 0
+
+    def look(self) -> None:
+        """See whether the disk has room, once a second: Envoy drops the verdicts that it cannot write.
+
+        While there is none the full state is asked for now and then, and once more when there is room again.
+        """
+        disk = os.statvfs(self._path.parent)
+        if disk.f_bavail * disk.f_frsize >= MIN_ROOM_BYTES:
+            if self._looks:
+                log.info("the disk has room again", extra={"file": str(self._path)})
+                self._looks = 0
+                self.read_again()
+            return
+        if self._looks == 0:
+            log.warning("the disk is full, verdicts are late by seconds", extra={"file": str(self._path)})
+        if self._looks % LOOKS_BETWEEN_STATES == 0:
+            self.read_again()
+        self._looks += 1
 
     def read_again(self) -> None:
         """Ask for the full state once more: Envoy was started anew."""

@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from isthmus_core.errors import InvalidInput, Unavailable
+from isthmus_core.errors import InvalidInput, IsthmusError, Unavailable
 from isthmus_gateway.envoy.admin import Admin
 from isthmus_gateway.envoy.files import EnvoyFiles
 from isthmus_kit.backoff import Backoff
@@ -56,8 +56,7 @@ class EnvoyProcess:
         """
         make_folder(self._files.folder)
         self._files.check()
-        await self._end_if_outdated(bootstrap)
-        write_file(self._files.bootstrap, bootstrap.encode())
+        await self._renew(bootstrap)
         attempt = restarts = 0
         found = self.running_pid()
         while True:
@@ -126,15 +125,15 @@ class EnvoyProcess:
         except OSError:
             return False
 
-    async def _end_if_outdated(self, bootstrap: str) -> None:
+    async def _renew(self, bootstrap: str) -> None:
         """An Envoy that was started with another bootstrap does not know its agent: start it anew."""
-        try:
-            same = self._files.bootstrap.read_text() == bootstrap
-        except OSError:
-            same = False
-        if not same and self.running_pid() is not None:
+        with contextlib.suppress(OSError):
+            if self._files.bootstrap.read_text() == bootstrap:
+                return  # and nothing is written: a full disk keeps nobody from adopting
+        if self.running_pid() is not None:
             log.info("envoy was started with other settings and is started again")
             await self.stop(drain=1.0)
+        write_file(self._files.bootstrap, bootstrap.encode())
 
     def _start(self) -> int:
         if self._files.log.exists() and self._files.log.stat().st_size > MAX_LOG_BYTES:
@@ -162,7 +161,10 @@ class EnvoyProcess:
                 raise InvalidInput(
                     f"{self._program} cannot be started: {error.strerror}", "Set ISTHMUS_ENVOY."
                 ) from error
-        write_file(self._files.pid, str(pid).encode())
+        try:
+            write_file(self._files.pid, str(pid).encode())
+        except IsthmusError as error:
+            log.warning("pid file of envoy not written, it is found without", extra={"pid": pid, "reason": str(error)})
         return pid
 
     def _obituary(self, pid: int) -> str:

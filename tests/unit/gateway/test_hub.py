@@ -115,6 +115,21 @@ def test_a_reborn_gateway_knows_what_the_last_one_knew() -> None:
     assert reborn.readiness.ready
 
 
+def test_a_snapshot_of_which_something_cannot_be_used_is_not_taken_for_the_whole_federation() -> None:
+    world = serving(World())
+    kept = world.hub.snapshot(0.0, {})
+    broken = {name: (version, b"\xff\xff") for name, (version, _) in kept.resources[IMPORT].items()}
+    reborn = World()
+    refused = reborn.hub.restore(msgspec.structs.replace(kept, resources={**kept.resources, IMPORT: broken}))
+    assert list(refused) == [str(ECHO)]
+    assert not reborn.hub.known and not reborn.readiness.ready
+    # Envoy and DNS keep what they have until a controller answers.
+    assert not reborn.hub.zone.publication[ZONE_HEADER].synced and not reborn.hub.feed.publication[CLUSTER].synced
+    reborn.tell(cluster("east"), imported("east"), capacity("east"), version="2")
+    reborn.hub.become_known()
+    assert reborn.hub.routes.vip(ECHO) == world.hub.routes.vip(ECHO) and reborn.readiness.ready
+
+
 def test_an_empty_snapshot_is_a_known_empty_federation() -> None:
     world = World()
     world.hub.restore(Snapshot(cluster="here"))

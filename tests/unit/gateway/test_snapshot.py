@@ -47,6 +47,8 @@ async def test_no_snapshot_is_no_problem(tmp_path: Path) -> None:
         (encode(HERE)[:-3] + b"xyz", "checksum"),
         (msgspec.msgpack.encode([99, b"", b""]), "newer release"),
         (encode(msgspec.structs.replace(HERE, cluster="there")), "belongs to cluster there"),
+        (encode(msgspec.structs.replace(HERE, vips={"shop/echo": "127.80.0.256"})), "damaged: '127.80.0.256'"),
+        (encode(msgspec.structs.replace(HERE, zone_serial=-1)), "damaged"),
     ],
 )
 async def test_a_snapshot_that_cannot_be_used_is_named_and_set_aside(
@@ -118,3 +120,11 @@ async def test_what_is_not_written_yet_is_written_at_the_end(tmp_path: Path) -> 
     writer.changed()
     await writer.flush()
     assert load(tmp_path / "snapshot", "here")[0] == HERE
+
+
+async def test_what_was_said_of_an_unusable_snapshot_is_taken_back_when_the_next_is_written(tmp_path: Path) -> None:
+    told: list[str] = []
+    writer = SnapshotWriter(tmp_path / "snapshot", lambda: HERE, told.append)
+    writer.warn("it cannot be used")
+    assert await writer.save() and await writer.save()
+    assert told == ["it cannot be used", ""]
