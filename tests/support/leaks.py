@@ -40,10 +40,10 @@ def _of(task: asyncio.Task[object]) -> str:
     return getattr(task.get_coro(), "__qualname__", "?")
 
 
-async def leaked_tasks(grace: float = 1.0) -> list[str]:
+async def leaked_tasks(grace_s: float = 1.0) -> list[str]:
     """The tasks that do not end within the grace."""
     loop = asyncio.get_running_loop()
-    end = loop.time() + grace
+    end = loop.time() + grace_s
     while (extra := tasks()) and loop.time() < end:
         await asyncio.sleep(0.01)
     return sorted(f"{task.get_name()} ({_of(task)})" for task in extra)

@@ -11,7 +11,7 @@ import sys
 from types import TracebackType
 from typing import Self
 
-CHUNK = 65536
+CHUNK_BYTES = 65536
 
 
 class Relay:
@@ -136,7 +136,7 @@ class Relay:
         async with asyncio.TaskGroup() as group:
             group.create_task(deliver(), name="relay wire")
             while True:
-                chunk = await loop.sock_recv(source, CHUNK)
+                chunk = await loop.sock_recv(source, CHUNK_BYTES)
                 wire.put_nowait((loop.time() + self.delay, chunk))
                 if not chunk:
                     return

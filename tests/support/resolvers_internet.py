@@ -19,7 +19,7 @@ PARENT = f"{NETWORK}.9"
 OURS = (Address(f"{NETWORK}.1", 53), Address(f"{NETWORK}.2", 53), Address("2001:db8::2", 53))
 """The addresses of docs/dns.md."""
 ZONES = ("clusterset.local", "fed.example.com")
-TTL = 2
+TTL_S = 2
 WEB = f"{OURS[0].host}:9153"
 
 ROOT_ZONE = f"""
@@ -114,7 +114,7 @@ def our_command(folder: Path) -> Sequence[str | Path]:
     """Our server as docs/dns.md starts it, on all its addresses, with the feed in this folder."""
     name, *words = server_command()
     words[words.index("--listen") + 1] = ",".join(map(str, OURS))
-    more = ("--data-dir", folder, "--ttl", str(TTL), "--web-listen", WEB)
+    more = ("--data-dir", folder, "--ttl", str(TTL_S), "--web-listen", WEB)
     return [Path(sys.executable).with_name(name), *words, *more]
 
 

@@ -18,7 +18,7 @@ from unit.nameserver.builders import HTTP, METRICS, headless, host, question, se
 
 Inside = Callable[[], AbstractContextManager[None]]
 """Where sockets are opened: on this machine, or inside of a network namespace."""
-PATIENCE = 3.0
+PATIENCE_S = 3.0
 MANY = 40
 """Endpoints of the service `shop/many`: more than a datagram holds."""
 
@@ -86,7 +86,7 @@ async def asked(
     """Code and answers over UDP, and over TCP where they were cut; or why there are none."""
     query = query or question(name, rtype, 1232)
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(PATIENCE_S):
             response = await _exchange(server, query, socket.SOCK_DGRAM, inside)
             if response.flags & dns.flags.TC:
                 response = await _exchange(server, query, socket.SOCK_STREAM, inside)

@@ -20,7 +20,7 @@ from support.resolvers import (
     systemd_resolved,
     unbound,
 )
-from support.resolvers_internet import OURS, TTL, ZONES, Internet, internet
+from support.resolvers_internet import OURS, TTL_S, ZONES, Internet, internet
 from support.resolvers_net import NETWORK, NoNamespace
 from support.resolvers_zone import all_asked, all_expected, answering, asked
 from support.waiting import eventually
@@ -132,4 +132,4 @@ async def test_systemd_resolved_sees_a_change_when_the_old_answer_has_expired(ne
         async def seen(address: str = addresses[0]) -> bool:
             return await asked(STUB, name, "A", inside) == f"NOERROR | A {address}"
 
-        await eventually(seen, within=TTL + 2.5, every=0.1)
+        await eventually(seen, within=TTL_S + 2.5, every=0.1)
