@@ -21,6 +21,12 @@ def short_path() -> Iterator[Path]:
         yield Path(folder)
 
 
+def what_was_logged(folder: Path) -> str:
+    """The end of each program's log: the page sends them into files, and the folder goes with the test."""
+    tails = ((path.name, path.read_text(errors="replace").splitlines()[-3:]) for path in sorted(folder.glob("*.log")))
+    return "\n".join(f"{name}: {line}" for name, tail in tails for line in tail)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("dig"), reason="the tour needs dig (Debian: bind9-dnsutils)")
 def test_the_tour_works_as_it_is_written(short_path: Path) -> None:
@@ -34,5 +40,8 @@ def test_the_tour_works_as_it_is_written(short_path: Path) -> None:
             follow(shell, block)
         _, left = shell.run("jobs")
         assert left.strip() == ""
+    except AssertionError as failed:
+        failed.add_note(what_was_logged(short_path / "build" / "tour"))
+        raise
     finally:
         shell.close()
