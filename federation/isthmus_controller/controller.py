@@ -27,9 +27,8 @@ from isthmus_controller.registry import Published
 from isthmus_controller.settings import Addresses, ControllerSettings, EtcdSettings
 from isthmus_controller.store import ElectionKey, EtcdClient, Keys, Target, TlsFiles
 from isthmus_controller.trust import TrustAuthority
-from isthmus_controller.view import View
+from isthmus_controller.view import View, Visitor
 from isthmus_core.errors import Refused
-from isthmus_core.names import ClusterId
 from isthmus_kit.files import make_folder
 from isthmus_kit.limits import raise_file_limit
 from isthmus_kit.readiness import Readiness
@@ -133,7 +132,7 @@ class _Replica:
         on_ready(where)
 
     def _grpc_handlers(self) -> Sequence[grpc.GenericRpcHandler]:
-        def identify(caller: Caller) -> ClusterId:
+        def identify(caller: Caller) -> Visitor:
             try:
                 return identify_gateway(caller, self._trust.domain)
             except Refused:

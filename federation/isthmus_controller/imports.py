@@ -9,9 +9,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from isthmus_controller.metrics import ControllerMetrics
 from isthmus_controller.registry.records import encode
 from isthmus_controller.trust import TrustAuthority
-from isthmus_controller.view import View
+from isthmus_controller.view import View, Visitor
 from isthmus_core.errors import Refused
-from isthmus_core.names import ClusterId
 from isthmus_core.spiffe import Role
 from isthmus_kit.pki import decode_certificates, peer_of_certificate
 from isthmus_sync import Caller, Publishing
@@ -33,9 +32,10 @@ class Imports:
         self._metrics = metrics
 
     @asynccontextmanager
-    async def open(self, cluster: ClusterId) -> AsyncIterator[Publishing]:
-        """What a new stream of `cluster` is told; ends with Refused when the cluster is removed."""
-        async with self._view.membership(cluster):
+    async def open(self, visitor: Visitor) -> AsyncIterator[Publishing]:
+        """What a new stream of a cluster is told; ends with Refused when the cluster is removed."""
+        cluster = visitor.cluster
+        async with self._view.membership(visitor):
             log.info("a gateway follows the federation", extra={"cluster": cluster})
             with self._metrics.stream("imports", cluster):
                 yield Publishing(
@@ -46,14 +46,15 @@ class Imports:
                 )
 
 
-def identify_gateway(caller: Caller, domain: str) -> ClusterId:
+def identify_gateway(caller: Caller, domain: str) -> Visitor:
     """The cluster whose gateway calls, by its certificate; raises Refused for everybody else."""
     if caller.certificate is None:
         raise Refused("the peer shows no certificate", "Connect with a certificate that this federation issued.")
     peer = peer_of_certificate(caller.certificate, domain)
     if peer.role is not Role.GATEWAY or peer.cluster is None:
         raise Refused(f"{peer.id} is no gateway of this federation", "Connect with the certificate of a gateway.")
-    return peer.cluster
+    leaf = decode_certificates(caller.certificate, "the peer's certificate")[0]
+    return Visitor(peer.cluster, leaf.not_valid_after_utc)
 
 
 def trust_bundle(trust: TrustAuthority) -> bytes:

@@ -4,6 +4,9 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+
+import msgspec
 
 from isthmus_controller.feeds import Feeds
 from isthmus_controller.foresight import Foresight
@@ -22,6 +25,13 @@ _SYNC_PATIENCE = 2.5
 
 _ECHO_EVERY = 1.0
 """Seconds until a cluster hears at the latest what all others were told of it."""
+
+
+class Visitor(msgspec.Struct, frozen=True):
+    """Who has opened a stream: a gateway of this cluster, with a certificate that is good until then."""
+
+    cluster: ClusterId
+    until: datetime
 
 
 class View:
@@ -89,8 +99,10 @@ class View:
             self.feeds.catch_up()
 
     @asynccontextmanager
-    async def membership(self, cluster: ClusterId) -> AsyncIterator[None]:
-        """A block that ends with Refused when the cluster is removed; refuses to begin when it is no member."""
+    async def membership(self, visitor: Visitor) -> AsyncIterator[None]:
+        """A block that ends with Refused when the cluster is removed, and with Unavailable when the visitor's
+        certificate expires; refuses to begin when the cluster is no member."""
+        cluster = visitor.cluster
         try:
             async with asyncio.timeout(_SYNC_PATIENCE):
                 await self._synced.wait()
@@ -102,6 +114,7 @@ class View:
         try:
             async with own_tasks() as owner:
                 owner.once(f"membership of {cluster}", self._until_removed(cluster, removal))
+                owner.once(f"certificate of {cluster}", _until_expired(visitor.until))
                 yield
         except BaseExceptionGroup as group:
             raise first_cause(group) from group
@@ -143,6 +156,12 @@ class View:
                 self._beside.pop(change.key, None)
             else:
                 self._beside[change.key] = Held(change.value, change.mod_revision, change.create_revision)
+
+
+async def _until_expired(until: datetime) -> None:
+    """TLS looks at a certificate when a connection begins, and never again: a stolen one would be good for ever."""
+    await asyncio.sleep((until - datetime.now(UTC)).total_seconds())
+    raise Unavailable("the certificate that opened this stream has expired", "Open it again with the newest one.")
 
 
 def _no_member(cluster: ClusterId) -> Refused:

@@ -11,7 +11,7 @@ from isthmus_controller.exports.sessions import hold_session
 from isthmus_controller.metrics import ControllerMetrics
 from isthmus_controller.registry import Registry, Rejected, Wish, validate
 from isthmus_controller.store import EndpointsKey, EtcdClient, ExportKey, GatewayKey, SessionKey
-from isthmus_controller.view import View
+from isthmus_controller.view import View, Visitor
 from isthmus_core.names import ClusterId
 from isthmus_kit.tasks import Owner, own_tasks
 from isthmus_sync import CAPACITY, EXPORT, GATEWAY, WILDCARD, SubscriberStream, Subscribing, Update
@@ -40,9 +40,10 @@ class Exports:
         self._said: dict[ClusterId, tuple[float, int]] = {}  # since when, and how many refusals were logged
 
     @asynccontextmanager
-    async def open(self, cluster: ClusterId) -> AsyncIterator[Subscribing]:
-        """What a new stream of `cluster` needs; ends with Refused when the cluster is removed."""
-        async with self._view.membership(cluster), own_tasks() as owner:
+    async def open(self, visitor: Visitor) -> AsyncIterator[Subscribing]:
+        """What a new stream of a cluster needs; ends with Refused when the cluster is removed."""
+        cluster = visitor.cluster
+        async with self._view.membership(visitor), own_tasks() as owner:
             intake = _Intake(self, owner, cluster)
             stream = SubscriberStream(
                 {GATEWAY: {WILDCARD}, EXPORT: {WILDCARD}, CAPACITY: {WILDCARD}},
