@@ -30,6 +30,7 @@ from isthmus_core.model import ServicePort
 from isthmus_core.names import ServiceName
 from isthmus_gateway.hedging import LONGEST_MS, START_MS, STEPS_MS
 from isthmus_gateway.resources.encode import extension, milliseconds, no, number, packed
+from isthmus_gateway.resources.flow import with_resets
 from isthmus_gateway.resources.names import hedge_key, hedge_route
 from isthmus_gateway.resources.samples import sampling
 
@@ -49,6 +50,9 @@ times in four: with a handful of choices one request in two hundred met it at ev
 """
 
 STREAM_IDLE_MS = 3_600_000
+
+STREAMS_A_CLIENT = 100_000
+"""With Envoy's own 1,024 a client's next gRPC stream waits until another has ended; gRPC servers have no limit."""
 
 MAX_HEADERS = 1_000
 """Envoy's own limit is a hundred fields, where servers take what fits into their limit in bytes."""
@@ -87,7 +91,9 @@ def http_connections(service: ServiceName, port: ServicePort, cluster: str, stic
         http_filters=[router()],
         access_log=[sampling()],
         upgrade_configs=[HttpConnectionManager.UpgradeConfig(upgrade_type="websocket")],
-        http2_protocol_options=Http2ProtocolOptions(allow_connect=True),
+        http2_protocol_options=with_resets(
+            Http2ProtocolOptions(allow_connect=True, max_concurrent_streams=number(STREAMS_A_CLIENT))
+        ),
         common_http_protocol_options=HttpProtocolOptions(
             idle_timeout=milliseconds(STREAM_IDLE_MS), max_headers_count=number(MAX_HEADERS)
         ),

@@ -155,3 +155,27 @@ async def test_clients_that_do_not_read_hold_no_other_client_up(tmp_path: Path, 
         assert await other(b"two", timeout=5) == b"two"
         for call in stuck:
             call.cancel()
+
+
+@pytest.mark.anyio
+async def test_a_client_may_have_and_give_up_more_than_a_thousand_calls(
+    tmp_path: Path, loopback_net: LoopbackNet
+) -> None:
+    """Envoy's own limits: 1,024 at a time, and a connection that gives up a thousand is closed with all others."""
+    pair = Pair(tmp_path, loopback_net)
+    async with serving(loopback_net.next()) as (calls, where), pair.running():
+        publish_far(pair, "calls", where, AppProtocol.GRPC, TCP_CHECK)
+        await healthy_at_b(pair, "calls")
+        async with grpc.aio.insecure_channel(f"{pair.vip}:8080") as channel:
+            late = method(channel, "Late")
+            quiet = late(b"30", timeout=60)
+            for many in (1_050, 400):
+                before = calls.late_ones, calls.cancelled
+                others = [late(b"30", timeout=60) for _ in range(many)]
+                await eventually(lambda: calls.late_ones >= before[0] + many, 20)  # noqa: B023 - asked here
+                for call in others:
+                    call.cancel()
+                await eventually(lambda: calls.cancelled >= before[1] + many - 50, 20)  # noqa: B023 - asked here
+            assert await method(channel, "Echo")(b"two", timeout=5) == b"two"
+            assert not quiet.done(), "the connection was closed because of the others"
+            quiet.cancel()
