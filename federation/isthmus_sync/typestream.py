@@ -3,11 +3,10 @@
 from collections import deque
 from collections.abc import Iterable, Mapping
 
-from isthmus_core.errors import InvalidInput
 from isthmus_sync.cache import Resource, ResourceCache
 from isthmus_sync.flight import InFlight, Suspects, reasons_of
 from isthmus_sync.outcomes import Acked, Nacked, Rejection
-from isthmus_sync.room import check_room
+from isthmus_sync.room import check_request
 from isthmus_sync.wire import AHEAD, MORE, TELL_AHEAD, Request, join_response
 
 WILDCARD = "*"
@@ -45,9 +44,7 @@ class TypeStream:
         """Take over the subscription changes of a request. They count whatever its nonce is."""
         subscribe = list(request.resource_names_subscribe)
         unsubscribe = list(request.resource_names_unsubscribe)
-        if "" in subscribe or "" in unsubscribe:
-            raise InvalidInput("a peer subscribed to an empty resource name")
-        check_room(request, len(self._names), self._max_names)
+        check_request(request, len(self._names), self._max_names)
         known: Mapping[str, str] = {}
         if not self._started:
             self._started = True
@@ -231,9 +228,7 @@ class TypeStream:
     @property
     def backlog(self) -> int:
         """How many resources the next response has to be chosen from, about."""
-        if not self._started or not self._cache.synced:
-            return 0
-        if self._seen is None:
+        if self._seen is None and self._started and self._cache.synced:
             return len(self._cache) if self._wildcard else len(self._names)
         return 0 if self._in_flight is not None else len(self._due) + len(self._gone)
 
