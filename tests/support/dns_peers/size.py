@@ -16,7 +16,7 @@ from support.dns_peers import content
 from support.dns_peers.load import Broken
 from support.dns_peers.ours import served
 from support.dns_peers.peers import PEERS, peer, program
-from support.dns_peers.running import CORES, Running
+from support.dns_peers.running import CORES, Running, foremost
 from unit.nameserver.builders import Feed, question
 
 SERVICES = 33_400
@@ -38,7 +38,8 @@ class Start(msgspec.Struct, frozen=True):
 
 async def started(running: Running, began: float, queries: Sequence[bytes]) -> Start:
     took = time.perf_counter() - began
-    delays = await asyncio.to_thread(ask_all, running, queries)
+    with foremost():  # whoever asks is not to wait for a server that still works
+        delays = await asyncio.to_thread(ask_all, running, queries)
     await at_rest(running)
     return Start(took, percentile(delays, 99), running.resident_mb)
 
