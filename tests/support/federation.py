@@ -218,7 +218,9 @@ class Member:
 
     def freeze(self) -> None:
         """Everything in the cluster stops in the middle of its work, Envoy included."""
-        self._frozen = freeze(process.pid for process in self.processes.values() if process.running)
+        started = [process.pid for process in self.processes.values() if process.running]
+        adopted = self.envoy()  # no child of an agent that was started after it
+        self._frozen = freeze([*started, *([adopted] if adopted else [])])
 
     def thaw(self) -> None:
         """What was frozen goes on."""

@@ -177,5 +177,5 @@ async def test_a_client_may_have_and_give_up_more_than_a_thousand_calls(
                     call.cancel()
                 await eventually(lambda: calls.cancelled >= before[1] + many - 50, 20)  # noqa: B023 - asked here
             assert await method(channel, "Echo")(b"two", timeout=5) == b"two"
-            assert not quiet.done(), "the connection was closed because of the others"
+            assert not quiet.done(), await quiet.details()
             quiet.cancel()
