@@ -6,7 +6,8 @@ long its first answer would have taken, but whether that took longer than 30 ms 
 few answers are known to be slower, and left for one from where the slow answers are seen again.
 
 A service whose answers honestly take long must not have each of its requests sent four times; for such a one the
-longest delay stays.
+longest delay stays. Where somebody else answers as soon as he is asked, the service is not slow: a backend hangs, and
+its check passes.
 """
 
 import math
@@ -23,6 +24,9 @@ LONGEST_MS = 5_000
 
 HEADROOM = 0.8
 """An answer counts as slow for a delay when it takes longer than this part of it: some jitter must not hedge."""
+
+SOON_MS = 30
+"""An answer that comes within so many milliseconds after `START_MS` is that of the second request, not of the first."""
 
 FEW = 0.01
 TOO_MANY = (0.04, 0.5)
@@ -75,7 +79,7 @@ def observed(hedge: Hedge, answers: Iterable[Answer], now: float) -> Hedge:
         return hedge
     total = hedge.answers + len(telling)
     kept = min(1.0, max(FADING, WINDOW / total))
-    new = [sum(took > step * HEADROOM for took in telling) for step in STEPS_MS]
+    new = [sum(_slow(took, step) for took in telling) for step in STEPS_MS]
     slow = tuple(kept * (before + more) for before, more in zip(hedge.slow, new, strict=True))
     hedge = msgspec.structs.replace(hedge, answers=kept * total, slow=slow, since=hedge.since if hedge.answers else now)
     if hedge.delay_ms not in STEPS_MS:
@@ -87,6 +91,13 @@ def observed(hedge: Hedge, answers: Iterable[Answer], now: float) -> Hedge:
         slow_from=min(hedge.slow_from, now) if too_slow else math.inf,
         slow_now=too_slow and new[step] > TOO_MANY[step] * len(telling),
     )
+
+
+def _slow(took_ms: float, step_ms: int) -> bool:
+    """Whether an answer says that a step is too short."""
+    if step_ms == START_MS and step_ms <= took_ms <= step_ms + SOON_MS:
+        return False
+    return took_ms > step_ms * HEADROOM
 
 
 def decided(hedge: Hedge, now: float) -> Hedge:

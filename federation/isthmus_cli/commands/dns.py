@@ -200,6 +200,7 @@ def _read_top(web: str, path: str) -> "list[Hitter] | list[Wanted]":
             return msgspec.json.decode(body, type=list[Wanted])
         return msgspec.json.decode(body, type=list[Hitter])
     except (OSError, msgspec.MsgspecError) as error:
+        error = getattr(error, "reason", error)  # what urllib wraps
         mend = "Start 'isthmus dns' with --web-listen, and name that address."
         raise Unavailable(f"no DNS server answers at {web} ({error})", mend) from None
 

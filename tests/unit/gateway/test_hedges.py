@@ -51,7 +51,7 @@ class Gateway:
             self.now += 0.5
             for cluster in {only} if only else self.existing:
                 delay = self.hedges.delay_ms(cluster)
-                self.hedges.take([Answer(cluster, delay, min(took_ms, delay + 2.0))] * each)
+                self.hedges.take([Answer(cluster, delay, took_ms)] * each)
             await self.hedges.look()
 
 

@@ -29,11 +29,11 @@ class Story:
         self.changes = 0
 
     def turns(self, seconds: float, took_ms: list[float]) -> "Story":
-        """In each look these answers came, hedged with the delay of then."""
+        """In each look these answers came, hedged with the delay of then; infinite: of a backend that hangs."""
         for _ in range(int(seconds / TURN_S)):
             self.now += TURN_S
-            # A hedged request is answered by somebody else soon after.
-            seen = [min(took, self.hedge.delay_ms + 2.0) for took in took_ms]
+            # What hangs is hedged, and answered by somebody else soon after; in a slow service he is slow as well.
+            seen = [self.hedge.delay_ms + 2.0 if took == math.inf else took for took in took_ms]
             answers = [Answer("service/shop/echo/80", self.hedge.delay_ms, took) for took in seen]
             before = self.hedge.delay_ms
             self.hedge = decided(observed(self.hedge, answers, self.now), self.now)
@@ -96,6 +96,13 @@ def test_a_backend_that_freezes_again_and_again_changes_nothing_for_long() -> No
     for _ in range(30):
         story.turns(0.5, [1.0] * 6 + [math.inf] * 9).turns(6, [1.0] * 15)
     assert story.hedge.delay_ms <= START_MS
+
+
+def test_a_backend_that_hangs_while_its_check_passes_is_hedged_for_ever() -> None:
+    for rate in (1, 10, 100):
+        story = Story().turns(200, [1.0] * rate)
+        assert story.turns(3600, [math.inf] * rate).hedge.delay_ms <= START_MS
+        assert Story().turns(600, [math.inf] * rate).hedge.delay_ms == START_MS
 
 
 def test_a_service_that_is_slow_every_minute_is_left_alone_sooner_or_later() -> None:
