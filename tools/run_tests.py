@@ -257,5 +257,7 @@ def interrupted(_: int, __: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, interrupted)
+    # SIGINT, too: a shell that starts us in the background has it ignored, for us and for all that we start.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, interrupted)
     sys.exit(main())
