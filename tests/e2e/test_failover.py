@@ -234,10 +234,11 @@ def test_a_dns_answer_moves_to_the_next_cluster_when_the_nearest_endpoint_dies_a
     west.processes["backend-10-8080"].kill()
     # Two health checks, 100 ms apart, notice it.
     wait_until(lambda: answer(west) == ["neighbour"], within=5, every=0.01)
-    assert reasons(west)[:2] == [("west", "none"), ("neighbour", "endpoints")]
+    # On a busy machine checks may fail, and pass again, just before the backend dies.
+    wait_until(lambda: reasons(west)[:2] == [("west", "none"), ("neighbour", "endpoints")], within=5, every=0.01)
     near["neighbour"].processes["backend-10-8080"].kill()
     wait_until(lambda: answer(west) == ["east"], within=5, every=0.01)
-    assert reasons(west) == [("west", "none"), ("east", "endpoints")]
+    wait_until(lambda: reasons(west) == [("west", "none"), ("east", "endpoints")], within=5, every=0.01)
 
     west.processes["backend-10-8080"].start()
     wait_until(lambda: answer(west) == ["west"], within=10, every=0.02)
