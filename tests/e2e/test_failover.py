@@ -99,6 +99,7 @@ async def test_a_gateway_starts_from_its_last_state_with_the_controller_away(thr
     three.stop_controller()
     west.start_gateway()
     await answered_by(http(three), "neighbour")
+    assert three.process is not None and not three.process.running, "nobody but the snapshot told it"
 
 
 async def test_new_tcp_connections_leave_a_cluster_that_is_killed(three: Federation) -> None:

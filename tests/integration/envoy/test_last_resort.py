@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from integration.envoy.far_service import FAR
 from isthmus_core.model import LocalService
 from support.addresses import LoopbackNet
 from support.envoy_gateway import Pair, service_of
@@ -21,7 +22,6 @@ MOVED_S = 0.2
 """Between the probe's verdict and Envoy's new assignment requests are refused; so long on a busy machine."""
 FOUND_S = 0.5
 """Two checks of the only endpoint, 0.1 s apart, and the same."""
-THERE = "gcp/eu-west-4/b"
 
 
 @asynccontextmanager
@@ -53,7 +53,7 @@ async def test_a_service_that_only_a_stuttering_cluster_has_waits_for_it(
     backend, where = pair.backend("far")
     with backend:
         async with pair.running():
-            await told(pair, service_of("echo", [where], locality=THERE), None)
+            await told(pair, service_of("echo", [where], locality=FAR), None)
             async with open_load(pair.vip, 8080, RATE, 3.0) as load, stuttering(pair):
                 pass
     assert load.lost("far") <= RATE * MOVED_S, load.outcomes
@@ -67,7 +67,7 @@ async def test_what_fails_at_home_waits_for_a_stuttering_cluster(tmp_path: Path,
     far, far_at = pair.backend("far")
     with near, other, far:
         async with pair.running():
-            await told(pair, service_of("echo", [far_at], locality=THERE), service_of("echo", [near_at, other_at]))
+            await told(pair, service_of("echo", [far_at], locality=FAR), service_of("echo", [near_at, other_at]))
             async with open_load(pair.vip, 8080, RATE, 3.0) as load, stuttering(pair):
                 os.kill(near.pid, signal.SIGKILL)
                 os.kill(other.pid, signal.SIGKILL)
@@ -85,7 +85,7 @@ async def test_a_check_that_finds_everybody_sick_opens_the_last_resort(
         async with pair.running():
             own = service_of("echo", [near_at])
             pair.a.export(own)
-            await told(pair, service_of("echo", [far_at], locality=THERE), own)
+            await told(pair, service_of("echo", [far_at], locality=FAR), own)
             async with open_load(pair.vip, 8080, RATE, 4.0) as load, stuttering(pair):
                 os.kill(near.pid, signal.SIGKILL)
                 await asyncio.sleep(STUTTER_S)
@@ -104,7 +104,7 @@ async def test_a_healthy_service_does_not_send_anything_to_its_last_resort(
         async with pair.running():
             # Half of the own endpoints are dead: without further ado Envoy would send three in ten elsewhere.
             own = service_of("echo", [near_at, dead])
-            await told(pair, service_of("echo", [far_at], locality=THERE), own)
+            await told(pair, service_of("echo", [far_at], locality=FAR), own)
             async with stuttering(pair), open_load(pair.vip, 8080, RATE, 1.0) as load:
                 pass
             _, asked = await pair.a.admin._ask("GET", "/stats?filter=^cluster.last/b.upstream_cx_total")

@@ -46,6 +46,8 @@ def test_all_gateways_of_the_largest_cluster_may_come_back_at_once_and_again_aft
     for _ in range(3):
         for _ in range(MAX_STREAMS):
             openings.opened(A)
+        with pytest.raises(Unavailable, match="open streams"):
+            openings.opened(A)
         for _ in range(MAX_STREAMS):
             openings.closed(A)
         clock.now += 60

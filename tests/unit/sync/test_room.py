@@ -35,6 +35,7 @@ def test_without_a_limit_there_is_none() -> None:
     stream = publisher(None)
     for first in range(0, 300_000, 100_000):
         stream.receive(names(first, 100_000))
+    assert stream.backlog == 300_000
 
 
 def test_the_backlog_is_what_an_answer_is_chosen_from() -> None:
