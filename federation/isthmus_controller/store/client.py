@@ -14,7 +14,6 @@ from isthmus_controller.store.values import (
     Alarm,
     Compare,
     KeyValue,
-    Member,
     MemberStatus,
     Operation,
     Put,
@@ -113,9 +112,9 @@ class EtcdClient:
             done += len(chunk)
         return Written(succeeded=True, revision=revision, done=done)
 
-    async def watch(self, prefix: str, start_revision: int, *, previous: bool = False) -> WatchStream:
+    async def watch(self, prefix: str, start_revision: int) -> WatchStream:
         """One watch over one connection; the caller closes it. Use `Follower` to follow a prefix for ever."""
-        return await WatchStream.open(self.connection, prefix, start_revision, previous=previous)
+        return await WatchStream.open(self.connection, prefix, start_revision)
 
     async def compact(self, revision: int) -> None:
         """Forget all older revisions."""
@@ -133,15 +132,8 @@ class EtcdClient:
             leader_id=answer.leader,
             revision=header.revision,
             size_bytes=answer.dbSize,
-            used_bytes=answer.dbSizeInUse,
-            learner=answer.isLearner,
             errors=tuple(answer.errors),
         )
-
-    async def members(self) -> tuple[Member, ...]:
-        """The members of etcd's own cluster."""
-        answer = await self.connection.unary(lambda line: line.cluster.MemberList, rpc.MemberListRequest())
-        return tuple(Member(m.ID, m.name, tuple(m.clientURLs), m.isLearner) for m in answer.members)
 
     async def alarms(self) -> tuple[Alarm, ...]:
         """The alarms that stand; NOSPACE means that etcd refuses writes."""

@@ -38,8 +38,6 @@ class Change(msgspec.Struct, frozen=True):
     value: bytes | None
     mod_revision: int
     create_revision: int = 0
-    previous: bytes | None = None
-    """What stood there before; only when the watch asked for it."""
 
 
 class Revision(msgspec.Struct, frozen=True):
@@ -159,18 +157,7 @@ class MemberStatus(msgspec.Struct, frozen=True):
     leader_id: int
     revision: int
     size_bytes: int
-    used_bytes: int
-    learner: bool
     errors: tuple[str, ...]
-
-
-class Member(msgspec.Struct, frozen=True):
-    """One member of etcd's own cluster."""
-
-    id: int
-    name: str
-    client_urls: tuple[str, ...]
-    learner: bool
 
 
 class Alarm(msgspec.Struct, frozen=True):

@@ -27,15 +27,12 @@ class WatchStream:
         """etcd's revision when the watch was made."""
 
     @classmethod
-    async def open(
-        cls, connection: Connection, prefix: str, start_revision: int, *, previous: bool, timeout: float = 5.0
-    ) -> Self:
+    async def open(cls, connection: Connection, prefix: str, start_revision: int, timeout: float = 5.0) -> Self:
         """Watch a prefix from `start_revision` on; raises Compacted, Unavailable, Refused, WrongCluster."""
         create = rpc.WatchCreateRequest(
             key=key_bytes(prefix) or b"\0",
             range_end=end_of(prefix),
             start_revision=start_revision,
-            prev_kv=previous,
             fragment=True,
             progress_notify=True,
         )

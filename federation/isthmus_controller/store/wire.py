@@ -104,11 +104,10 @@ def txn_result(message: rpc.TxnResponse) -> TxnResult:
 
 def change(event: rpc.Event) -> Change:
     """A watch event as a change."""
-    previous = event.prev_kv.value if event.HasField("prev_kv") else None
     kv = event.kv
     if event.type == rpc.Event.DELETE:
-        return Change(key_text(kv.key), None, kv.mod_revision, 0, previous)
-    return Change(key_text(kv.key), kv.value, kv.mod_revision, kv.create_revision, previous)
+        return Change(key_text(kv.key), None, kv.mod_revision)
+    return Change(key_text(kv.key), kv.value, kv.mod_revision, kv.create_revision)
 
 
 def by_revision(events: Iterable[rpc.Event]) -> list[Revision]:

@@ -67,18 +67,6 @@ async def test_changes_that_fill_many_fragments_arrive_whole(client: EtcdClient,
     await client.delete(prefix, prefix=True)
 
 
-async def test_a_watch_may_tell_what_stood_there_before(client: EtcdClient, prefix: str) -> None:
-    revision = await client.put(prefix + "a", b"1")
-    await client.put(prefix + "a", b"2")
-    stream = await client.watch(prefix, revision + 1, previous=True)
-    try:
-        got = await stream.read(5)
-    finally:
-        stream.close()
-    assert isinstance(got, list)
-    assert got[0].changes[0].previous == b"1"
-
-
 async def test_other_prefixes_are_not_delivered_but_progress_is_known(
     client: EtcdClient, prefix: str, follow: Follow
 ) -> None:
