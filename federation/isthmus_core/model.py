@@ -204,14 +204,6 @@ class Condition(msgspec.Struct, frozen=True):
     message: str = ""
 
 
-class Fleet(msgspec.Struct, frozen=True):
-    """All that a cluster knows of the federation; `capacities` is keyed by service, then by cluster."""
-
-    clusters: Mapping[ClusterId, Cluster] = {}
-    imports: Mapping[ServiceName, Import] = {}
-    capacities: Mapping[ServiceName, Mapping[ClusterId, Capacity]] = {}
-
-
 class Here(msgspec.Struct, frozen=True):
     """The cluster that decides: its id, where it is and on which network."""
 

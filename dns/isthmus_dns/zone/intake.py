@@ -14,7 +14,6 @@ from isthmus_sync.proto import isthmus_pb2 as pb
 
 ZONE_SERVICE = "type.googleapis.com/isthmus.v1.ZoneService"
 ZONE_HEADER = "type.googleapis.com/isthmus.v1.ZoneHeader"
-HEADER_NAME = "zone"
 LONGEST_NAME = 255
 _BIT = 16_384
 """Bytes of services that are taken in at once."""

@@ -26,7 +26,6 @@ BODY_S = 5.0
 _MEND = "Use the certificate and key that 'isthmus init' wrote."
 
 WebHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json"})
 
 
 @web.middleware

@@ -13,7 +13,7 @@ class Stored(Protocol):
 
     schema: int
 
-    def SerializeToString(self, *, deterministic: bool = ...) -> bytes: ...  # noqa: N802
+    def SerializeToString(self, *, deterministic: bool = ...) -> bytes: ...  # noqa: N802 - protobuf's names
 
     def CopyFrom(self, other: Self, /) -> None: ...  # noqa: N802
 
