@@ -165,16 +165,14 @@ def _served(service: Import, exporter: Exporter) -> list[ServicePort]:
 def _hosts(
     service: Import, capacities: Mapping[ClusterId, Capacity], clusters: Mapping[ClusterId, Cluster], here: ClusterId
 ) -> list[pb.ZoneHost]:
-    hosts = []
+    hosts: list[pb.ZoneHost] = []
     for exporter in service.exporters:
         cluster, capacity = clusters.get(exporter.cluster), capacities.get(exporter.cluster)
         drained = cluster is not None and cluster.state is ClusterState.DRAINING and exporter.cluster != here
         if capacity is None or drained or (cluster is None and exporter.cluster != here):
             continue
         served = _served(service, exporter)
-        for endpoint in capacity.endpoints:
-            if endpoint.ready:
-                hosts.append(_host(exporter.cluster, endpoint, served))  # noqa: PERF401
+        hosts.extend(_host(exporter.cluster, endpoint, served) for endpoint in capacity.endpoints if endpoint.ready)
     return hosts
 
 

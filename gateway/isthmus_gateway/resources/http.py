@@ -26,7 +26,6 @@ from envoy.extensions.retry.priority.previous_priorities.v3.previous_priorities_
 from envoy.type.matcher.v3.regex_pb2 import RegexMatcher
 from envoy.type.matcher.v3.string_pb2 import StringMatcher
 
-from isthmus_core.model import ServicePort
 from isthmus_core.names import ServiceName
 from isthmus_gateway.hedging import LONGEST_MS, START_MS, STEPS_MS
 from isthmus_gateway.resources.encode import extension, milliseconds, no, number, packed
@@ -73,7 +72,7 @@ def http1() -> Http1ProtocolOptions:
     return options
 
 
-def http_connections(service: ServiceName, port: ServicePort, cluster: str, sticky: bool) -> Filter:
+def http_connections(service: ServiceName, cluster: str, sticky: bool) -> Filter:
     """The HTTP connection manager of one service port: transparent, with retries that leave what has failed."""
     manager = HttpConnectionManager(
         stat_prefix="egress",

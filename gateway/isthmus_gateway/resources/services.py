@@ -130,7 +130,7 @@ def upstream_http(app: AppProtocol) -> HttpProtocolOptions:
 def _listener(service: ServiceName, port: ServicePort, vip: str, listen_port: int, sticky: bool) -> Listener:
     cluster = names.service_cluster(service, port.port)
     if port.app_protocol.is_http:
-        chosen = http_connections(service, port, cluster, sticky)
+        chosen = http_connections(service, cluster, sticky)
     else:
         chosen = _tcp(cluster, sticky)
     return Listener(
