@@ -1,4 +1,4 @@
-"""Find the real parts, Envoy and etcd, the same way for `version` and `doctor` as the processes do."""
+"""Find the real parts, Envoy and etcd, for `version` and `doctor` as the processes that start them do."""
 
 import os
 import re
@@ -7,15 +7,29 @@ import subprocess
 import sys
 from pathlib import Path
 
+from isthmus_core.errors import InvalidInput
+
 
 def find_part(name: str) -> Path | None:
-    """The program `name`: ISTHMUS_<NAME>, then PATH, then beside the interpreter."""
-    if given := os.environ.get(f"ISTHMUS_{name.upper()}"):
+    """The `envoy` or `etcd` that would be started; None when none would be."""
+    return _etcd() if name == "etcd" else _envoy()
+
+
+def _etcd() -> Path | None:
+    from isthmus_controller.etcd_binary import find_etcd
+
+    try:
+        return find_etcd()
+    except InvalidInput:
+        return None
+
+
+def _envoy() -> Path | None:
+    """As `isthmus_gateway.envoy.find_envoy`, whose package imports gRPC: as named, on PATH, beside the interpreter."""
+    if given := os.environ.get("ISTHMUS_ENVOY"):
         return Path(given) if os.access(given, os.X_OK) else None
-    if found := shutil.which(name):
-        return Path(found)
-    beside = Path(sys.executable).parent / name
-    return beside if os.access(beside, os.X_OK) else None
+    found = shutil.which("envoy") or shutil.which("envoy", path=str(Path(sys.executable).parent))
+    return Path(found) if found else None
 
 
 def part_version(path: Path) -> str:

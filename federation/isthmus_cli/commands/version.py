@@ -15,20 +15,13 @@ def version(output: str) -> None:
     values = {"isthmus": metadata.version("isthmus"), "python": platform.python_version()}
     for package in ("grpcio", "cryptography", "aiohttp"):
         values[package] = metadata.version(package)
-    for name, found in (("envoy", _envoy()), ("etcd", _etcd())):
-        values[name] = found or "not found"
+    for name in ("envoy", "etcd"):
+        values[name] = _version_of(name) or "not found"
     show(values, output, lambda: "\n".join(f"{name:<14}{value}" for name, value in values.items()))
 
 
-def _envoy() -> str:
+def _version_of(part: str) -> str:
     from isthmus_cli.parts import find_part, part_version
 
-    path = find_part("envoy")
-    return part_version(path) if path else ""
-
-
-def _etcd() -> str:
-    from isthmus_cli.parts import find_part, part_version
-
-    path = find_part("etcd")
+    path = find_part(part)
     return part_version(path) if path else ""

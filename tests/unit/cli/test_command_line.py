@@ -1,6 +1,7 @@
 """The shape of the command: help, completion, settings, output."""
 
 import json
+import os
 from pathlib import Path
 
 import click
@@ -8,8 +9,10 @@ import pytest
 
 from isthmus_cli import output, settings
 from isthmus_cli.lazy import LazyGroup
+from isthmus_cli.parts import part_version
 from isthmus_cli.reference import reference
 from isthmus_cli.root import root
+from isthmus_controller.etcd_binary import find_etcd
 from support.command import isthmus
 
 REPOSITORY = Path(__file__).parents[3]
@@ -50,6 +53,18 @@ def test_version_as_json_names_the_real_parts(tmp_path: Path) -> None:
     versions = json.loads(done.stdout)
     assert versions["envoy"].startswith("1.")
     assert versions["etcd"].startswith("3.")
+
+
+def test_the_etcd_that_is_shown_is_the_one_that_a_controller_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "bin" / "etcd"
+    other.parent.mkdir()
+    other.write_text("#!/bin/sh\necho etcd Version: 9.9.9\n")
+    other.chmod(0o755)
+    monkeypatch.setenv("PATH", str(other.parent), prepend=os.pathsep)
+    shown = json.loads(isthmus("version", "--output", "json", home=tmp_path).stdout)
+    assert shown["etcd"] == part_version(find_etcd())
 
 
 def test_flags_come_before_variables_before_the_file_before_defaults(
