@@ -30,10 +30,23 @@ def paint(text: str, colour: str, bold: bool = False) -> str:
     return click.style(text, fg=colour, bold=bold or None)
 
 
-def clear() -> None:
-    """Begin a new page, where there is a screen."""
-    if _controls():
-        click.clear()
+class Pages:
+    """The answers of a command that goes on: one screen each where there is one, else told apart by what they are."""
+
+    def __init__(self, output: str) -> None:
+        """`output` is one of FORMATS."""
+        self._output = output
+        self._first = True
+
+    def turn(self) -> None:
+        """Begin the next page. JSON needs nothing: its values end by themselves."""
+        if self._output == "table" and _controls():
+            click.clear()
+        elif self._output == "yaml":
+            click.echo("---")
+        elif self._output == "table" and not self._first:
+            click.echo()
+        self._first = False
 
 
 def _controls() -> bool:

@@ -1,6 +1,7 @@
 """`isthmus cluster ...`: the members of the federation."""
 
 import os
+import socket
 import sys
 import time
 from pathlib import Path
@@ -110,10 +111,19 @@ def join(words: tuple[str, ...], token_file: Path | None, data_dir: Path | None,
     click.echo(f"Cluster {joined.id} joined {joined.domain} as {joined.locality}")
     click.echo(f"  its key and certificates   {folder}")
     click.echo(f"  its service documents      {folder / 'services'}")
-    if data_dir:
-        click.echo(f"Next: run 'isthmus gateway --data-dir {quote(str(data_dir.absolute()))}'.")
-    else:
-        click.echo(pasted(f"Next: run 'isthmus gateway --cluster {joined.id}'."))
+    which = f"--data-dir {quote(str(data_dir.absolute()))}" if data_dir else f"--cluster {joined.id}"
+    first = "stop its gateway, which still runs with what it had, and " if _running(folder) else ""
+    click.echo(pasted(f"Next: {first}run 'isthmus gateway {which}'."))
+
+
+def _running(folder: Path) -> bool:
+    """Whether a gateway runs on this data directory: then its agent listens there."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(folder / "agent.sock"))
+        except OSError:
+            return False
+    return True
 
 
 def _token_text(token_file: Path | None) -> str:
@@ -174,7 +184,8 @@ def show_cluster(name: str, output: str, home: Path | None, controller: str | No
         ]
         for gateway in one.gateways:
             word = paint("connected", "green") if gateway.connected else paint("not connected", "yellow")
-            rows.append(("gateway", f"{gateway.id}  {gateway.address}:{gateway.port}  {gateway.version}  {word}"))
+            address = f"[{gateway.address}]" if ":" in gateway.address else gateway.address
+            rows.append(("gateway", f"{gateway.id}  {address}:{gateway.port}  {gateway.version}  {word}"))
         rows += [("exports", service) for service in one.exports]
         return "\n".join(f"{key:<14}{value}" for key, value in rows)
 

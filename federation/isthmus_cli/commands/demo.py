@@ -156,10 +156,11 @@ def _finish(story: object, output: str) -> None:
 
 def _invite(world: object) -> None:
     from isthmus_cli.demo.story import ECHO
-    from isthmus_cli.demo.world import DNS_PORT, SERVICE_PORT, World
+    from isthmus_cli.demo.world import World
 
     assert isinstance(world, World)
     near, second, _ = world.places
+    ports = world.ports
     click.echo("\nThe federation stays up until you press Ctrl-C. In another terminal:\n")
     # Quoted for the shell, and absolute: the other terminal may be in another folder.
     click.echo(f"  export PATH={quote(str(Path(sys.executable).parent))}:$PATH ISTHMUS_HOME={quote(str(world.home))}\n")
@@ -167,7 +168,7 @@ def _invite(world: object) -> None:
         "isthmus status --watch",
         f"isthmus explain shop/echo --from {near.name}",
         f"isthmus cluster drain {second.name}",
-        f"dig @{near.dns} -p {DNS_PORT} {ECHO} +noall +answer",
-        f"curl -s http://$(dig @{near.dns} -p {DNS_PORT} {ECHO} +short):{SERVICE_PORT}/",
+        f"dig @{near.dns} -p {ports.dns} {ECHO} +noall +answer",
+        f"curl -s http://$(dig @{near.dns} -p {ports.dns} {ECHO} +short):{ports.http}/",
     ):
         click.echo(f"  {line}")

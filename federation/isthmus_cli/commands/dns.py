@@ -14,7 +14,7 @@ import click
 from isthmus_cli.api import parse_address
 from isthmus_cli.garbage import collect_garbage
 from isthmus_cli.home import cluster_folder, find_home, home_option
-from isthmus_cli.output import output_option, paint, show, table
+from isthmus_cli.output import Pages, output_option, paint, show, table
 from isthmus_cli.running import run_until_signal
 from isthmus_cli.settings import DnsOptions, load, parts, with_options
 from isthmus_cli.values import LONGEST_ID
@@ -147,7 +147,7 @@ def check(name: str, server: str, zone: str, resolv_conf: Path, resolvers: tuple
         raise SystemExit(1)
 
 
-@dns.command()
+@dns.command(short_help="Show the names that are asked for most.")
 @click.option(
     "--web",
     required=True,
@@ -171,11 +171,12 @@ def top(web: str, missing: bool, watch: bool, interval: float, output: str) -> N
     path = "missing" if missing else "top"
     if watch:
         collect_garbage()
+    pages = Pages(output)
     while True:
         read_at = time.monotonic()
         names = _read_top(web, path)
-        if watch and output == "table" and sys.stdout.isatty():
-            click.clear()
+        if watch:
+            pages.turn()
         show(names, output, partial(_top_text, names, missing))
         if not watch:
             return

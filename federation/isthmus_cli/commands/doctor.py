@@ -1,8 +1,9 @@
 """`isthmus doctor`: look at everything that a federation needs, and say how to mend what is wrong."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
@@ -12,6 +13,9 @@ from isthmus_cli.api import AdminClient, controller_option
 from isthmus_cli.home import AdminConfig, find_home, home_option, read_config
 from isthmus_cli.output import output_option, paint, show, table
 from isthmus_core.errors import IsthmusError
+
+if TYPE_CHECKING:
+    from isthmus_controller.admin.values import ServiceView
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -47,7 +51,8 @@ def _as_text(findings: list[Finding]) -> str:
     mended: dict[str, list[str]] = {}
     for finding in findings:
         if finding.mend and finding.result != "ok":
-            mended.setdefault(finding.mend, []).append(finding.check)
+            checks = mended.setdefault(finding.mend, [])
+            checks += [] if finding.check in checks else [finding.check]
     mends = [f"  {', '.join(checks)}: {mend}" for mend, checks in mended.items()]
     bad = sum(f.result == "failed" for f in findings)
     verdict = paint("Everything that was looked at is well.", "green") if not mends and not bad else "How to mend:"
@@ -87,12 +92,14 @@ def _federation(folder: Path, controller: str | None) -> Iterator[Finding]:
 
 
 def _controller(config: AdminConfig, address: str) -> Iterator[Finding]:
-    from isthmus_controller.admin.values import Status
+    from isthmus_controller.admin.values import Services, Status
 
+    client = AdminClient(config._replace(controllers=(address,)))
     try:
         before = time.time()
-        now = AdminClient(config._replace(controllers=(address,))).read(Status, "status")
+        now = client.read(Status, "status")
         took = time.time() - before
+        offered = client.read(Services, "services").services
     except IsthmusError as error:
         yield Finding(f"controller {address}", "failed", error.sentence, error.mend)
         return
@@ -128,6 +135,21 @@ def _controller(config: AdminConfig, address: str) -> Iterator[Finding]:
     for conflict in now.conflicts:
         mend = "Make the Service documents of its clusters agree; traffic goes on meanwhile."
         yield Finding(f"service {conflict.service}", "warning", f"{conflict.reason}: {conflict.message}", mend)
+    yield from _services(offered)
+
+
+def _services(offered: Sequence["ServiceView"]) -> Iterator[Finding]:
+    # Where nobody can get to a cluster (`why`), that is said of the cluster.
+    empty = [(service, one) for service in offered for one in service.exporters if one.ready == 0 and not one.why]
+    for service, one in empty:
+        rest = "others answer meanwhile" if service.ready else "nobody else is ready"
+        mend = f"See why no endpoint in {one.cluster} passes its health check; {rest}."
+        if one.total == 0:
+            mend = f"Give it endpoints in {one.cluster}, or take it back there with 'isthmus unexport'; {rest}."
+        seen = f"nobody is ready in {one.cluster}, 0 of {one.total}"
+        yield Finding(f"service {service.service}", "warning", seen, mend)
+    if offered and not empty:
+        yield Finding("services", "ok", f"{len(offered)}, with somebody ready wherever they can be reached")
 
 
 def _local_clusters(folder: Path) -> Iterator[Finding]:
@@ -165,9 +187,15 @@ def _gateway(name: str, folder: Path) -> Iterator[Finding]:
         mend = f"Look at what 'isthmus gateway' logs, and at {folder / 'envoy.log'}."
         yield Finding(f"{check}: {part}", "failed", str(why), mend)
     for part, why in warnings.items():
-        yield Finding(
-            f"{check}: {part}", "warning", str(why), "Mend the named thing; the gateway goes on with what it has."
-        )
+        yield Finding(f"{check}: {part}", "warning", str(why), _gateway_mend(part, str(why)))
+
+
+def _gateway_mend(part: str, why: str) -> str:
+    if why.endswith("."):  # it says itself how it is mended
+        return "Do what stands above; the gateway goes on with what it has."
+    if part == "controllers":
+        return "Start a controller, or open the way to it; the gateway goes on with what it has."
+    return "Mend what is named above; the gateway goes on with what it has."
 
 
 def _certificate(check: str, path: Path, mend: str) -> Finding:

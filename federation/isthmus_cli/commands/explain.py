@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from isthmus_cli.anywhere import pasted
 from isthmus_cli.api import admin_client, controller_option
 from isthmus_cli.home import home_option
 from isthmus_cli.output import output_option, paint, show, table
@@ -38,11 +39,19 @@ _NOBODY = "nobody can serve it"
 
 def _as_text(told: "Explanation") -> str:
     rows = []
+    serving = {target.cluster for port in told.ports for tier in port.tiers for target in tier}
+    # Whose ports are all others than the service has (a port conflict) gets no traffic, whatever its place.
+    idle = {one.cluster for one in told.candidates if told.ports and one.chosen and one.cluster not in serving}
+    ready = [one for one in told.candidates if one.chosen and one.ready and one.cluster not in idle]
     # The first tier that has somebody ready; a cluster keeps its place while its own have failed.
-    now = min((one.tier for one in told.candidates if one.chosen and one.ready and one.tier is not None), default=0)
+    now = min((one.tier for one in ready if one.tier is not None), default=0)
     for one in told.candidates:
-        tier = "-" if one.tier is None else str(one.tier)
-        if one.last_resort:
+        tier = "-" if one.tier is None or one.cluster in idle else str(one.tier)
+        why = one.why
+        if one.cluster in idle:
+            word = paint("not used", "red")
+            why += f", but on other ports: see 'isthmus services show {told.service}'"
+        elif one.last_resort:
             word = paint("when nobody else answers", "red")
         elif not one.chosen:
             word = paint("not used", "red")
@@ -54,13 +63,13 @@ def _as_text(told: "Explanation") -> str:
             word = paint(f"now, tier {now - 1} failed", "yellow")
         else:
             word = paint("when tier " + str((one.tier or 1) - 1) + " fails", "yellow")
-        rows.append([tier, one.cluster, one.locality, f"{one.ready}/{one.total}", word, one.why])
+        rows.append([tier, one.cluster, one.locality, f"{one.ready}/{one.total}", word, pasted(why)])
     text = f"Traffic for {told.service} from {told.from_cluster}:\n\n"
     text += table(("TIER", "CLUSTER", "LOCALITY", "READY", "USED", "WHY"), rows)
     if told.note:
         text += "\n\n" + paint(told.note, "yellow")
-    shared = {len(port.tiers) for port in told.ports}
-    if len(shared) > 1 or 0 in shared:
+    shared = {tuple(tuple(target.cluster for target in tier) for tier in port.tiers) for port in told.ports}
+    if len(shared) > 1 or () in shared:
         nobody = paint("nobody but the last resort" if any(c.last_resort for c in told.candidates) else _NOBODY, "red")
         text += "\n\n" + "\n".join(
             f"port {port.name or port.port}: " + (_tiers(port.tiers) or nobody) for port in told.ports

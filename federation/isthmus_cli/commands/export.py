@@ -88,7 +88,7 @@ def unexport(service: str, services: Path | None, cluster: str | None, home: Pat
     folder = _folder(services, cluster, home)
     _, exported, _ = _read(folder)
     if name not in exported:
-        raise InvalidInput(f"{name} is not exported by {folder}", "See what is exported with: isthmus services.")
+        raise InvalidInput(f"{name} is not exported by {folder}", "See what is exported with 'isthmus services'.")
     if exported[name] != _path(folder, name):
         raise InvalidInput(
             f"{name} is exported by a document of your own, {exported[name]}",

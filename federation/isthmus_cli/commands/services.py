@@ -41,7 +41,7 @@ def services(ctx: click.Context, output: str, home: Path | None, controller: str
     show(found, output, as_table)
 
 
-@services.command("show")
+@services.command("show", short_help="Show one service: its name, ports, clusters and conflicts.")
 @click.argument("service")
 @output_option
 @home_option

@@ -10,7 +10,7 @@ from isthmus_cli.anywhere import pasted
 from isthmus_cli.api import AdminClient, admin_client, controller_option
 from isthmus_cli.garbage import collect_garbage
 from isthmus_cli.home import home_option
-from isthmus_cli.output import age, clear, output_option, paint, show, table
+from isthmus_cli.output import Pages, age, output_option, paint, show, table
 from isthmus_core.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def _read(client: AdminClient, **query: str) -> "Status":
 def _watch(client: AdminClient, output: str) -> None:
     collect_garbage()
     revision = ""
+    pages = Pages(output)
     while True:
         try:
             now = _read(client, wait=revision, timeout="30") if revision else _read(client)
@@ -59,8 +60,7 @@ def _watch(client: AdminClient, output: str) -> None:
         if str(now.revision) == revision:
             continue
         revision = str(now.revision)
-        if output == "table":
-            clear()
+        pages.turn()
         show(now, output, lambda now=now: as_text(now))  # type: ignore[misc]  # bound early on purpose
 
 

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from isthmus_cli.demo.world import GREETER_PORT, SERVICE_PORT, Place
+from isthmus_cli.demo.ports import Ports
+from isthmus_cli.demo.world import Place
 
 _ECHO = """\
 apiVersion: isthmus.dev/v1alpha1
@@ -29,8 +30,8 @@ spec:
 """
 
 
-def write_documents(folder: Path, place: Place) -> None:
+def write_documents(folder: Path, place: Place, ports: Ports) -> None:
     """Describe the samples of `place`: the HTTP echo and the TCP greeter."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "echo.yaml").write_text(_ECHO.format(port=SERVICE_PORT, address=place.sample), encoding="utf-8")
-    (folder / "greeter.yaml").write_text(_GREETER.format(port=GREETER_PORT, address=place.sample), encoding="utf-8")
+    (folder / "echo.yaml").write_text(_ECHO.format(port=ports.http, address=place.sample), encoding="utf-8")
+    (folder / "greeter.yaml").write_text(_GREETER.format(port=ports.tcp, address=place.sample), encoding="utf-8")

@@ -11,7 +11,7 @@ import msgspec
 from isthmus_cli.demo.documents import write_documents
 from isthmus_cli.demo.load import HttpLoad, Load, TcpLoad
 from isthmus_cli.demo.questions import Questions, ask
-from isthmus_cli.demo.world import DNS_PORT, GREETER_PORT, SERVICE_PORT, Place, World, wait_for
+from isthmus_cli.demo.world import Place, World, wait_for
 from isthmus_core.errors import IsthmusError, Unavailable
 
 ECHO = "echo.shop.svc.clusterset.local"
@@ -74,7 +74,7 @@ class Story:
     async def _found(self) -> None:
         world = self._world
         self._say("A federation needs one trust root and one controller (with its own etcd here).")
-        await world.cli("init", "--domain", "demo.example", "--controller", f"{world.controller}:15014")
+        await world.cli("init", "--domain", "demo.example", "--controller", f"{world.controller}:{world.ports.admin}")
         await world.start_controller()
         await self._controller_answers()
 
@@ -95,7 +95,8 @@ class Story:
         await asyncio.gather(*(world.start_cluster(place) for place in world.places))
         for place in world.places:
             self._detail(
-                f"{place.name:<8} {place.locality:<22} gateway {place.address}:15443, DNS {place.dns}:{DNS_PORT}"
+                f"{place.name:<8} {place.locality:<22} "
+                f"gateway {place.address}:{world.ports.gateway}, DNS {place.dns}:{world.ports.dns}"
             )
 
     async def _join_one(self, place: Place) -> None:
@@ -103,7 +104,7 @@ class Story:
         token = world.home / f"{place.name}.token"
         await world.cli("cluster", "register", place.name, "--locality", place.locality, "--token-file", str(token))
         await world.cli("cluster", "join", "--token-file", str(token))
-        write_documents(world.home / "clusters" / place.name / "services", place)
+        write_documents(world.home / "clusters" / place.name / "services", place, world.ports)
 
     async def _export(self) -> None:
         world = self._world
@@ -115,18 +116,18 @@ class Story:
         self._vip = addresses[0]
         self._greeter_vip = await self._resolve(self._near, GREETER)
         start = time.monotonic()
-        await ask((self._near.dns, DNS_PORT), ECHO)
+        await ask((self._near.dns, self._world.ports.dns), ECHO)
         self.report.dns_ms = round((time.monotonic() - start) * 1000, 2)
         self._say("Every cluster's DNS knows the name and answers with the address of its own gateway:")
         for place, address in zip(world.places, addresses, strict=True):
-            self._detail(f"dig @{place.dns} -p {DNS_PORT} {ECHO} +short   -> {address}")
+            self._detail(f"dig @{place.dns} -p {self._world.ports.dns} {ECHO} +short   -> {address}")
 
     async def _resolve(self, place: Place, name: str) -> str:
         found: list[str] = []
 
         async def known() -> bool:
             self._world.check_alive()
-            if address := await ask((place.dns, DNS_PORT), name):
+            if address := await ask((place.dns, self._world.ports.dns), name):
                 found.append(address)
             return bool(found)
 
@@ -134,7 +135,7 @@ class Story:
         return found[0]
 
     async def _first_call(self) -> None:
-        load = TcpLoad("first", self._greeter_vip, GREETER_PORT, 1)
+        load = TcpLoad("first", self._greeter_vip, self._world.ports.tcp, 1)
         word = ""
 
         async def answers() -> bool:
@@ -149,7 +150,7 @@ class Story:
             f"First call across clusters: {self._near.name} asked shop/greeter and {word} answered "
             f"in {self.report.first_call_ms} ms, through two Envoys over mutual TLS."
         )
-        echo = HttpLoad("echo", self._vip, SERVICE_PORT, 1)
+        echo = HttpLoad("echo", self._vip, self._world.ports.http, 1)
 
         async def near_answers() -> bool:
             return await echo.probe() == self._near.name
@@ -159,9 +160,9 @@ class Story:
 
     @contextlib.asynccontextmanager
     async def _steady_load(self) -> AsyncIterator[HttpLoad]:
-        http = HttpLoad("shop/echo", self._vip, SERVICE_PORT, 200)
-        tcp = TcpLoad("shop/greeter", self._greeter_vip, GREETER_PORT, 25)
-        dns = Questions((self._near.dns, DNS_PORT), ECHO, self._vip, 50)
+        http = HttpLoad("shop/echo", self._vip, self._world.ports.http, 200)
+        tcp = TcpLoad("shop/greeter", self._greeter_vip, self._world.ports.tcp, 25)
+        dns = Questions((self._near.dns, self._world.ports.dns), ECHO, self._vip, 50)
         self._say(
             "From now on clients in ireland send 200 HTTP requests, 25 TCP connections and 50 DNS queries a second."
         )

@@ -14,12 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from isthmus_cli.demo import guard
+from isthmus_cli.demo.ports import choose_ports
 from isthmus_core.errors import Unavailable
 from isthmus_kit.children import descendants, die_with_parent, end, freeze, send
-
-SERVICE_PORT = 8080
-GREETER_PORT = 9000
-DNS_PORT = 5353
 
 
 class Place(NamedTuple):
@@ -62,10 +59,8 @@ def claim_network() -> tuple[socket.socket, int]:
         except OSError:
             claim.close()
             continue
-        if all(_free(f"127.{second}.0.1", port) for port in (15010, 15014)):
-            return claim, second
-        claim.close()
-    raise Unavailable("no free loopback network for the demo", "Stop other demos, or free port 15010 on 127.90.0.1.")
+        return claim, second
+    raise Unavailable("no free loopback network for the demo: 30 demos run already", "Stop some of them.")
 
 
 class World:
@@ -80,6 +75,8 @@ class World:
             Place(name, locality, f"127.{second}.{n}", f"127.{second}.{100 + n}.0/24")
             for n, (name, locality) in enumerate(PLACES, 1)
         ]
+        hosts = [address for place in self.places for address in (place.address, place.sample, place.dns)]
+        self.ports = choose_ports([self.controller, *hosts])
         self._children: dict[str, asyncio.subprocess.Process] = {}
         self._guard: asyncio.subprocess.Process | None = None
 
@@ -118,22 +115,24 @@ class World:
             "controller",
             "controller",
             "--listen",
-            f"{self.controller}:15010",
+            f"{self.controller}:{self.ports.grpc}",
             "--admin-listen",
-            f"{self.controller}:15014",
+            f"{self.controller}:{self.ports.admin}",
         )
 
     async def start_gateway(self, place: Place) -> None:
         """A cluster's gateway with its Envoy."""
         await self.start(
             f"{place.name}-gateway",
-            *("gateway", "--cluster", place.name, "--listen", f"{place.address}:15443"),
-            *("--vip-range", place.vip_range, "--web-listen", f"{place.address}:15020"),
+            *("gateway", "--cluster", place.name, "--listen", f"{place.address}:{self.ports.gateway}"),
+            *("--vip-range", place.vip_range, "--web-listen", f"{place.address}:{self.ports.web}"),
         )
 
     async def start_dns(self, place: Place) -> None:
         """A cluster's DNS server."""
-        await self.start(f"{place.name}-dns", "dns", "--cluster", place.name, "--listen", f"{place.dns}:{DNS_PORT}")
+        await self.start(
+            f"{place.name}-dns", "dns", "--cluster", place.name, "--listen", f"{place.dns}:{self.ports.dns}"
+        )
 
     async def start_sample(self, place: Place) -> None:
         """A cluster's sample services, ready to answer."""
@@ -142,12 +141,12 @@ class World:
             "-m",
             "isthmus_cli.demo.samples",
             place.sample,
-            str(SERVICE_PORT),
-            str(GREETER_PORT),
+            str(self.ports.http),
+            str(self.ports.tcp),
             place.name,
         ]
         await self._spawn(f"{place.name}-sample", words)
-        await wait_for(f"the samples of {place.name}", lambda: _answers(place.sample, SERVICE_PORT), 20)
+        await wait_for(f"the samples of {place.name}", lambda: _answers(place.sample, self.ports.http), 20)
 
     async def start_cluster(self, place: Place) -> None:
         """Everything of one cluster, until its gateway and its DNS are ready."""
@@ -208,7 +207,7 @@ class World:
         return await asyncio.to_thread(_ok, url)
 
     async def _ready(self, name: str, place: Place) -> bool:
-        return await self.ready(name, f"http://{place.address}:15020/readyz")
+        return await self.ready(name, f"http://{place.address}:{self.ports.web}/readyz")
 
     async def _spawn(self, name: str, words: Sequence[str]) -> None:
         log = self._log(name)
@@ -249,16 +248,6 @@ async def wait_for(what: str, condition: Callable[[], object], seconds: float) -
             return
         await asyncio.sleep(0.02)
     raise Unavailable(f"{what} did not become ready within {seconds:.0f} s")
-
-
-def _free(address: str, port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address, port))
-        except OSError:
-            return False
-    return True
 
 
 def _answers(address: str, port: int) -> bool:

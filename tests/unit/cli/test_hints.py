@@ -1,14 +1,17 @@
 """What a command prints for a person to go on with can be pasted as it is, and says what is true."""
 
 import shlex
+import socket
 from pathlib import Path
 
 import pytest
 
+from isthmus_cli.api import _parse as parse_answer
+from isthmus_cli.commands.cluster import _running as running_gateway
 from isthmus_cli.commands.explain import _as_text as explained
 from isthmus_cli.commands.status import as_text
 from isthmus_cli.values import gateway_name
-from isthmus_controller.admin.values import CandidateView, Explanation, PortRouteView, ReplicaView, Status
+from isthmus_controller.admin.values import CandidateView, Explanation, PortRouteView, ReplicaView, Status, TargetView
 from isthmus_core.names import parse_cluster_id
 from support.command import isthmus
 
@@ -98,6 +101,58 @@ def test_explain_names_the_last_resort() -> None:
     doubted = CandidateView("far", "a/b/c", "", False, 0, 1, None, chosen=False, why="", last_resort=True)
     shown = explained(Explanation("shop/echo", "own", [doubted], [PortRouteView("http", 80, [])]))
     assert "when nobody else answers" in shown and shown.endswith("port http: nobody but the last resort")
+
+
+def candidate(name: str, tier: int, ready: int = 1) -> CandidateView:
+    return CandidateView(name, "a/b/c", "", tier == 0, ready, 1, tier, chosen=True, why="anywhere, 1 of 1 ready")
+
+
+def port(name: str, *tiers: str) -> PortRouteView:
+    return PortRouteView(name, 80, [[TargetView(cluster, "a/b/c", 1, local=False)] for cluster in tiers])
+
+
+def test_explain_sends_nobody_to_a_cluster_that_has_other_ports() -> None:
+    places = [candidate("own", 0, ready=0), candidate("other", 1), candidate("far", 2)]
+    shown = explained(Explanation("shop/echo", "own", places, [port("http", "own", "far")]))
+    own, other, far = (line for line in shown.splitlines() if "a/b/c" in line)
+    assert other.startswith("-") and "not used" in other
+    assert "but on other ports: see 'isthmus services show shop/echo'" in other
+    assert "nobody is ready" in own and "now, tier 1 failed" in far
+
+
+def test_explain_tells_each_port_where_they_go_different_ways() -> None:
+    places = [candidate("own", 0), candidate("near", 1), candidate("far", 2)]
+    shown = explained(
+        Explanation("shop/echo", "own", places, [port("http", "own", "near"), port("admin", "own", "far")])
+    )
+    assert "port http: own (weight 1), then near (weight 1)" in shown
+    assert "port admin: own (weight 1), then far (weight 1)" in shown
+    alike = explained(
+        Explanation("shop/echo", "own", places[:2], [port("http", "own", "near"), port("rpc", "own", "near")])
+    )
+    assert "port http" not in alike
+
+
+def test_a_cluster_that_joins_again_is_told_that_its_gateway_still_runs(tmp_path: Path) -> None:
+    assert not running_gateway(tmp_path)
+    with socket.socket(socket.AF_UNIX) as agent:
+        agent.bind(str(tmp_path / "agent.sock"))
+        assert not running_gateway(tmp_path), "what a killed one left"
+        agent.listen()
+        assert running_gateway(tmp_path)
+
+
+def test_a_controller_that_is_just_ending_is_not_called_a_stranger() -> None:
+    with pytest.raises(OSError, match="it ended the connection without an answer"):
+        parse_answer(b"")
+    with pytest.raises(OSError, match="what listens there is no admin API"):
+        parse_answer(b"SSH-2.0\r\n")
+
+
+def test_no_summary_of_a_command_is_cut_off(tmp_path: Path) -> None:
+    for group in ("services", "dns"):
+        commands = isthmus(group, "--help", home=tmp_path, env={"COLUMNS": "80"}).stdout.partition("Commands:")[2]
+        assert commands and "..." not in commands
 
 
 def test_descriptions_in_fish_keep_their_commas(tmp_path: Path) -> None:

@@ -1,0 +1,52 @@
+"""`isthmus doctor` finds services that nobody can be asked for."""
+
+from isthmus_cli.commands.doctor import Finding, _as_text, _gateway_mend, _services
+from isthmus_controller.admin.values import ExporterView, ServiceView
+
+
+def service(*exporters: ExporterView) -> ServiceView:
+    ready, total = sum(one.ready for one in exporters), sum(one.total for one in exporters)
+    views = list(exporters)
+    return ServiceView("shop/web", "shop", "web", "", "ClusterSetIP", [], views, [], ready, total, "None", {}, {})
+
+
+def exporter(cluster: str, ready: int, total: int, why: str = "") -> ExporterView:
+    return ExporterView(cluster, "healthy", ["http"], ready, total, 1, why)
+
+
+def seen(one: ServiceView) -> list[tuple[str, str, str]]:
+    return [(f.result, f.seen, f.mend.rpartition("; ")[2]) for f in _services([one])]
+
+
+def test_a_service_that_is_ready_everywhere_is_well() -> None:
+    assert seen(service(exporter("west", 1, 2))) == [("ok", "1, with somebody ready wherever they can be reached", "")]
+    assert list(_services([])) == []
+
+
+def test_a_cluster_in_which_nobody_is_ready_is_named() -> None:
+    one = service(exporter("west", 0, 2), exporter("east", 1, 1))
+    assert seen(one) == [("warning", "nobody is ready in west, 0 of 2", "others answer meanwhile.")]
+    assert [f.mend for f in _services([one])] == [
+        "See why no endpoint in west passes its health check; others answer meanwhile."
+    ]
+
+
+def test_a_service_that_nobody_serves_says_so() -> None:
+    one = service(exporter("west", 0, 2), exporter("east", 0, 0))
+    assert [found[2] for found in seen(one)] == ["nobody else is ready."] * 2
+    assert [f.mend.partition(",")[0] for f in _services([one])][1] == "Give it endpoints in east"
+
+
+def test_a_cluster_that_nobody_can_reach_is_not_a_matter_of_its_services() -> None:
+    one = service(exporter("west", 0, 2, why="none of its gateways runs"), exporter("east", 1, 1))
+    assert [found[0] for found in seen(one)] == ["ok"]
+
+
+def test_two_findings_about_one_thing_name_it_once() -> None:
+    twice = [Finding("service shop/web", "warning", seen, "Make them agree.") for seen in ("a port", "a type")]
+    assert _as_text(twice).endswith("How to mend:\n  service shop/web: Make them agree.")
+
+
+def test_what_a_gateway_warns_of_is_mended_by_what_it_says_or_by_what_is_missing() -> None:
+    assert _gateway_mend("files", "a.yaml:1:1: port 0 is out of range. Use 1.").startswith("Do what stands above;")
+    assert _gateway_mend("controllers", "no controller answers").startswith("Start a controller,")
