@@ -39,6 +39,7 @@ class Load:
         self._rate = rate
         self._deadline = deadline
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self._waiting: list[float] = []  # when the requests under way were due
 
     async def run(self) -> None:
         """Go on until cancelled; requests under way are answered first."""
@@ -80,8 +81,11 @@ class Load:
         return (min(times) - fault) * 1000 if times else None
 
     def slowest(self, since: float, until: float) -> float:
-        """The longest time to an answer among requests due in a span, in milliseconds."""
-        return max(((one.answered - one.due) * 1000 for one in self.seen if since <= one.due < until), default=0.0)
+        """The longest time to an answer among requests due in a span, in milliseconds; so far, for one under way."""
+        now = time.monotonic()
+        waits = [one.answered - one.due for one in self.seen if since <= one.due < until]
+        waits += [now - due for due in self._waiting if since <= due < until]
+        return max(waits, default=0.0) * 1000
 
     async def probe(self) -> str:
         """One request outside of the count: who answers, or '' when nobody does."""
@@ -92,12 +96,18 @@ class Load:
             return ""
 
     async def _one(self, due: float) -> None:
+        self._waiting.append(due)
         try:
             async with asyncio.timeout(self._deadline):
                 by = await self._ask()
             self.seen.append(Seen(due, time.monotonic(), by))
-        except (OSError, EOFError, ValueError, TimeoutError) as error:
+        except TimeoutError as error:
+            # The deadline says nothing itself; the system's own (ETIMEDOUT) does.
+            self.seen.append(Seen(due, time.monotonic(), "", str(error) or f"no answer within {self._deadline:g} s"))
+        except (OSError, EOFError, ValueError) as error:
             self.seen.append(Seen(due, time.monotonic(), "", f"{type(error).__name__}: {error}"))
+        finally:
+            self._waiting.remove(due)
 
     async def _ask(self) -> str:
         raise NotImplementedError  # abstract: HttpLoad and TcpLoad say how

@@ -54,6 +54,41 @@ async def test_a_load_that_got_no_time_goes_on_at_its_rate_and_says_how_many_it_
     assert load.lost == []
 
 
+class Silent(Load):
+    """A load that nobody answers until somebody speaks."""
+
+    def __init__(self, deadline: float) -> None:
+        super().__init__("echo", "127.0.0.1", 1, 200, deadline)
+        self.speak = asyncio.Event()
+
+    async def _ask(self) -> str:
+        await self.speak.wait()
+        return "somebody"
+
+
+@pytest.mark.anyio
+async def test_requests_under_way_have_waited_as_well() -> None:
+    load, start = Silent(deadline=60), time.monotonic()
+    async with asyncio.TaskGroup() as group, asyncio.timeout(20):
+        task = group.create_task(load.run(), name="load")
+        while load.slowest(start, time.monotonic()) < 100:
+            await asyncio.sleep(0.01)
+        load.speak.set()
+        task.cancel()
+    assert load.lost == []
+
+
+@pytest.mark.anyio
+async def test_a_request_that_is_lost_for_want_of_an_answer_says_so() -> None:
+    load = Silent(deadline=0.05)
+    async with asyncio.TaskGroup() as group, asyncio.timeout(20):
+        task = group.create_task(load.run(), name="load")
+        while not load.lost:
+            await asyncio.sleep(0.01)
+        task.cancel()
+    assert {one.error for one in load.lost} == {"no answer within 0.05 s"}
+
+
 @pytest.mark.anyio
 async def test_a_question_that_cannot_even_be_asked_is_a_wrong_answer_and_no_bug() -> None:
     questions = Questions(("127.0.0.1", 1), "echo.shop.svc.clusterset.local", "127.0.0.2", 200)
