@@ -10,12 +10,13 @@ from isthmus_controller.metrics import ControllerMetrics
 from isthmus_controller.registry.records import encode
 from isthmus_controller.trust import TrustAuthority
 from isthmus_controller.view import View, Visitor
-from isthmus_core.errors import Refused
+from isthmus_core.errors import Refused, Unavailable
 from isthmus_core.spiffe import Role
 from isthmus_kit.pki import decode_certificates, peer_of_certificate
 from isthmus_sync import Caller, Publishing
 from isthmus_sync.codec import SCHEMA
 from isthmus_sync.proto import isthmus_pb2 as pb
+from isthmus_sync.streams import Guard
 
 log = logging.getLogger(__name__)
 
@@ -38,12 +39,17 @@ class Imports:
         async with self._view.membership(visitor):
             log.info("a gateway follows the federation", extra={"cluster": cluster})
             with self._metrics.stream("imports", cluster):
-                yield Publishing(
-                    self._view.feeds.of(cluster),
-                    on_acked=self._metrics.on_acked(cluster),
-                    on_nacked=self._metrics.on_nacked(cluster),
-                    max_names=MAX_NAMES,
-                )
+                try:
+                    yield Publishing(
+                        self._view.feeds.of(cluster),
+                        on_acked=self._metrics.on_acked(cluster),
+                        on_nacked=self._metrics.on_nacked(cluster),
+                        max_names=MAX_NAMES,
+                        guard=Guard(),
+                    )
+                except Unavailable as error:
+                    log.info("the stream of a gateway was ended", extra={"cluster": cluster, "reason": str(error)})
+                    raise
 
 
 def identify_gateway(caller: Caller, domain: str) -> Visitor:
@@ -54,7 +60,7 @@ def identify_gateway(caller: Caller, domain: str) -> Visitor:
     if peer.role is not Role.GATEWAY or peer.cluster is None:
         raise Refused(f"{peer.id} is no gateway of this federation", "Connect with the certificate of a gateway.")
     leaf = decode_certificates(caller.certificate, "the peer's certificate")[0]
-    return Visitor(peer.cluster, leaf.not_valid_after_utc)
+    return Visitor(peer.cluster, leaf.not_valid_after_utc, caller.when_gone)
 
 
 def trust_bundle(trust: TrustAuthority) -> bytes:

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 
 import msgspec
 
@@ -32,6 +33,8 @@ class Visitor(msgspec.Struct, frozen=True):
 
     cluster: ClusterId
     until: datetime
+    when_gone: Callable[[Callable[[], None]], object]
+    """Calls back when nothing of its stream stands in memory any more (`isthmus_sync.Caller`)."""
 
 
 class View:
@@ -110,6 +113,7 @@ class View:
             raise Unavailable("this controller has not read the registry yet") from None
         self._check_member(cluster)
         self._openings.opened(cluster)
+        visitor.when_gone(partial(self._openings.closed, cluster))
         removal = self._removals.setdefault(cluster, asyncio.Event())
         try:
             async with own_tasks() as owner:
@@ -118,8 +122,6 @@ class View:
                 yield
         except BaseExceptionGroup as group:
             raise first_cause(group) from group
-        finally:
-            self._openings.closed(cluster)
 
     async def _until_removed(self, cluster: ClusterId, removal: asyncio.Event) -> None:
         await removal.wait()

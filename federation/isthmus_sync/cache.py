@@ -1,7 +1,7 @@
 """Keep the newest state of every resource of one type, and what changed since any moment."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -12,6 +12,8 @@ BODY_LIMIT = 32 * 1024 * 1024
 """Bytes of one resource; peers take messages of 64 MiB."""
 _FORGET_ABOVE = 1024
 """Removed names remembered at least; beyond that as many as there are live resources."""
+_ROLL_AGE = 128
+"""Changes after which the list of all names is made anew at least; beyond that an eighth of them."""
 
 
 class Resource(msgspec.Struct, frozen=True):
@@ -40,14 +42,16 @@ class ResourceCache:
     like one whose sources are empty.
     """
 
-    def __init__(self, type_url: str) -> None:
+    def __init__(self, type_url: str, *, roll_age: int = _ROLL_AGE) -> None:
         self.type_url = type_url
+        self._roll_age = roll_age
         self.generation = 0
         self.synced = False
         self._live: dict[str, Resource] = {}
         # Name -> generation of its last change, oldest first, because a changed name is put to the end again.
         self._changes: dict[str, int] = {}
         self._forgotten = 0  # changes up to this generation may be missing from `_changes`
+        self._roll: tuple[Sequence[str], int] = ((), 0)
 
     def put(self, name: str, body: bytes, version: str | None = None) -> bool:
         """Publish `body` as `name`; False when it is there already. Equal bytes must mean equal versions.
@@ -115,6 +119,14 @@ class ResourceCache:
             changed.append(name)
         changed.reverse()
         return changed
+
+    def roll(self) -> tuple[Sequence[str], int]:
+        """The names of all live resources at a generation not long ago, and which: one list for all who walk it now."""
+        names, generation = self._roll
+        changed = self.changed_since(generation)
+        if changed is None or len(changed) > max(self._roll_age, len(names) // 8):
+            self._roll = tuple(self._live), self.generation
+        return self._roll
 
     def _note(self, name: str) -> None:
         self.generation += 1

@@ -1,12 +1,13 @@
 """Decide what one peer is sent next: the publishing side of a delta xDS stream, without I/O."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from isthmus_core.errors import InvalidInput
 from isthmus_sync.cache import ResourceCache
 from isthmus_sync.order import Order
 from isthmus_sync.outcomes import Outcome, Unserved
 from isthmus_sync.typestream import NEVER, TypeStream
+from isthmus_sync.walk import Portion
 from isthmus_sync.wire import Request
 
 RESPONSE_LIMIT = 16 * 1024 * 1024
@@ -17,7 +18,10 @@ PATIENCE = 0.1
 
 
 class PublisherStream:
-    """One stream to one subscriber. Give it every request, then send what `next` returns; repeat after every change."""
+    """One stream to one subscriber. Give it every request, then send what `next` returns; repeat after every change.
+
+    Responses carry `first` bytes of resources, and twice as many after each that was answered soon, up to `limit`.
+    """
 
     def __init__(
         self,
@@ -25,12 +29,14 @@ class PublisherStream:
         order: Order | None = None,
         *,
         limit: int = RESPONSE_LIMIT,
+        first: int = RESPONSE_LIMIT,
         max_names: int | None = None,
     ) -> None:
         self._order = order or Order(tuple(caches), tuple(caches)[::-1])
         self._caches = caches
+        portion = Portion(first, limit)
         self._types = {
-            type_url: TypeStream(cache, limit=limit, isolate=self._order.isolate, max_names=max_names)
+            type_url: TypeStream(cache, portion=portion, isolate=self._order.isolate, max_names=max_names)
             for type_url, cache in caches.items()
         }
         listed = [type_url for type_url in self._order.additions if type_url in caches]
@@ -41,14 +47,14 @@ class PublisherStream:
         self._round = 0
         self._nonce = 0
 
-    def receive(self, request: Request) -> Outcome | None:
+    def receive(self, request: Request, now: float = 0.0) -> Outcome | None:
         """Take in a request; what it acknowledges or refuses, if anything. Raises InvalidInput for a broken peer."""
         if not request.type_url:
             raise InvalidInput("the peer sent a discovery request without a type_url")
         stream = self._types.get(request.type_url)
         if stream is None:
             return Unserved(request.type_url)
-        outcome = stream.answer(request, self._round)
+        outcome = stream.answer(request, self._round, now)
         stream.subscribe(request, self._round)
         return outcome
 
@@ -59,15 +65,22 @@ class PublisherStream:
 
     def next(self, now: float = 0.0) -> list[bytes]:
         """The responses to send now, in this order, serialised; at most one for each type. `now` is in seconds."""
+        return list(self.one_by_one(now))
+
+    def one_by_one(self, now: float = 0.0) -> Iterator[bytes]:
+        """As `next`, each made when it is asked for: who sends one before that holds no others in memory."""
         self._round += 1
         for stream in self._types.values():
             stream.absorb(self._round)
-        # One by one: what is sent of one type may be due to be repeated of the next.
-        return [
-            payload
-            for type_url in self._sequence
-            if self._types[type_url].pending and (payload := self._say(type_url, now)) is not None
-        ]
+        # What is sent of one type may be due to be repeated of the next.
+        for type_url in self._sequence:
+            if self._types[type_url].pending and (payload := self._say(type_url, now)) is not None:
+                yield payload
+
+    @property
+    def unanswered_since(self) -> float:
+        """When the oldest response was made that the peer has not answered; infinite when it has answered all."""
+        return min((s.in_flight.at for s in self._types.values() if s.in_flight is not None), default=NEVER)
 
     def ahead_at(self, now: float) -> float | None:
         """When `next` has more to say although nothing changes and nobody answers; None for never."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, ExitStack, suppress
 from typing import Any, TypeVar
 
 import grpc
@@ -32,6 +32,9 @@ class Caller(msgspec.Struct, frozen=True):
 
     certificate: bytes | None  # PEM of the client certificate; None on a unix socket
     address: str  # as gRPC writes it: "ipv4:127.0.0.1:1234", "unix:"
+    when_gone: Callable[[Callable[[], None]], object]
+    """Calls back when nothing of the call stands in memory any more. That may be long after its stream was ended here:
+    gRPC keeps what was written, and the status, until the peer takes them or its connection ends."""
 
 
 def publisher_handler(
@@ -63,9 +66,12 @@ def _handler(
     talk: Callable[[Wire, S], Awaitable[None]],
 ) -> grpc.GenericRpcHandler:
     async def serve(_: object, context: _Context) -> None:
-        refusal = await _serve(context, identify, opened, talk)
-        if refusal is not None:
-            await context.abort(*refusal)
+        with ExitStack() as ended:
+            refusal = await _serve(context, ended, identify, opened, talk)
+            if refusal is not None:
+                # It waits behind what the peer has not taken. When the connection ends first, there is nobody to tell.
+                with suppress(grpc.aio.InternalError):
+                    await context.abort(*refusal)
 
     service, name = method.strip("/").split("/")
     # No (de)serialisers: responses are spliced bytes, and what cannot be parsed must be refused with a sentence.
@@ -74,13 +80,14 @@ def _handler(
 
 async def _serve(
     context: _Context,
+    ended: ExitStack,
     identify: Callable[[Caller], P],
     opened: Callable[[P], AbstractAsyncContextManager[S]],
     talk: Callable[[Wire, S], Awaitable[None]],
 ) -> tuple[grpc.StatusCode, str] | None:
     """Serve one stream to its end; the status and the sentence when it ends with a refusal."""
     try:
-        peer = identify(_caller(context))
+        peer = identify(_caller(context, ended))
     except InvalidInput as error:
         return grpc.StatusCode.UNAUTHENTICATED, str(error)
     except Refused as error:
@@ -108,9 +115,9 @@ async def _serve(
     return None
 
 
-def _caller(context: _Context) -> Caller:
+def _caller(context: _Context, ended: ExitStack) -> Caller:
     certificates = context.auth_context().get("x509_pem_cert")
-    return Caller(bytes(next(iter(certificates))) if certificates else None, context.peer())
+    return Caller(bytes(next(iter(certificates))) if certificates else None, context.peer(), ended.callback)
 
 
 class ServerWire:

@@ -1,12 +1,12 @@
 """Follow what one peer wants, has, and must still be told, for resources of one type."""
 
-from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from isthmus_sync.cache import Resource, ResourceCache
-from isthmus_sync.flight import InFlight, Suspects, reasons_of
+from isthmus_sync.flight import InFlight, Refusals, reasons_of
 from isthmus_sync.outcomes import Acked, Nacked, Rejection
 from isthmus_sync.room import check_request
+from isthmus_sync.walk import Portion, Walk
 from isthmus_sync.wire import AHEAD, MORE, TELL_AHEAD, Request, join_response
 
 WILDCARD = "*"
@@ -17,22 +17,22 @@ _ANONYMOUS = ""  # the version of a resource that the peer was told about and do
 class TypeStream:
     """The state of one type on one stream. A *round* numbers the moments at which changes were taken in."""
 
-    def __init__(self, cache: ResourceCache, *, limit: int, isolate: bool, max_names: int | None = None) -> None:
+    def __init__(self, cache: ResourceCache, *, portion: Portion, isolate: bool, max_names: int | None = None) -> None:
         self._cache = cache
-        self._limit = limit
+        self._portion = portion
         self._isolate = isolate
         self._max_names = max_names
         self._started = False
         self._wildcard = False
         self._names: set[str] = set()
         self._seen: int | None = None  # generation of the cache taken in; None: compare everything
+        self._walk: Walk | None = None  # what of everything has not been compared yet
         self._sent: dict[str, str] = {}  # name -> version the peer was told last
-        self._rejected: dict[str, str] = {}  # name -> version the peer refused last
+        self._refusals = Refusals()
         self._due: dict[str, int] = {}  # name -> round; in the order of rounds, like `_gone`
         self._gone: dict[str, int] = {}
         self._asked: set[str] = set()  # names to answer even when nothing changed
         self._repeat_at_start: set[str] = set()
-        self._suspects: deque[Suspects] = deque()
         self._greet = False  # a wildcard was asked for: answer it even when there is nothing
         self._in_flight: InFlight | None = None
         self._tell_ahead = False
@@ -73,7 +73,7 @@ class TypeStream:
 
     def _unsubscribe(self, name: str, current: int) -> None:
         if name == WILDCARD:
-            self._wildcard = False
+            self._wildcard, self._walk = False, None
             for other in [other for other in self._sent if other not in self._names]:
                 self._forget(other)
             for other in [other for other in self._due if other not in self._names]:
@@ -91,22 +91,23 @@ class TypeStream:
         self._due.setdefault(name, current)
 
     def _forget(self, name: str) -> None:
-        for memory in (self._sent, self._rejected, self._due, self._gone, self._foretold):
+        for memory in (self._sent, self._refusals.versions, self._due, self._gone, self._foretold):
             memory.pop(name, None)
         self._asked.discard(name)
 
     def _wanted(self, name: str) -> bool:
         return self._wildcard or name in self._names
 
-    def answer(self, request: Request, current: int) -> Acked | Nacked | None:
+    def answer(self, request: Request, current: int, now: float) -> Acked | Nacked | None:
         """Take in an ACK or NACK; None for a nonce that is not in flight (late, or of another stream)."""
         flight = self._in_flight
         if flight is None or request.response_nonce != flight.nonce:
             return None
         self._in_flight = None
+        self._portion.answered(now - flight.at)
         # NACK means that error_detail is present, never that a version differs (xds_protocol, "ACK/NACK").
         if not request.HasField("error_detail"):
-            self._accept(flight.sent)
+            self._refusals.accept(flight.sent)
             return Acked(self._cache.type_url, flight.sent, flight.removed)
         message = request.error_detail.message
         reasons = reasons_of(request, flight)
@@ -115,8 +116,8 @@ class TypeStream:
         by_name = bool(reasons)
         if not by_name:
             reasons = dict.fromkeys(flight.sent, message)
-        self._reject(flight, reasons, by_name=by_name)
-        self._accept({name: version for name, version in flight.sent.items() if name not in reasons})
+        self._refusals.refuse(flight, reasons, self._sent, by_name=by_name)
+        self._refusals.accept({name: version for name, version in flight.sent.items() if name not in reasons})
         return Nacked(
             type_url=self._cache.type_url,
             rejected={name: Rejection(flight.sent.get(name, ""), reason) for name, reason in reasons.items()},
@@ -126,29 +127,8 @@ class TypeStream:
             message=message,
         )
 
-    def _accept(self, versions: Mapping[str, str]) -> None:
-        """A version that was refused once, asked for again, and taken this time."""
-        for name, version in versions.items():
-            if self._rejected.get(name) == version:
-                del self._rejected[name]
-
-    def _reject(self, flight: InFlight, reasons: Iterable[str], *, by_name: bool) -> None:
-        """Remember refused versions, so that they are not sent again until the bytes change."""
-        for name, version in flight.sent.items():
-            # A name with another version was unsubscribed meanwhile.
-            if name not in reasons or self._sent.get(name) != version:
-                continue
-            self._rejected[name] = version
-            if by_name:
-                # It holds what it held. Without names we cannot know: Envoy may have applied a part of the response,
-                # so `_sent` stays and going back to the earlier version is sent again.
-                self._sent[name] = flight.before[name]
-
     def _split(self, flight: InFlight, message: str, current: int) -> Nacked:
-        items = list(flight.sent.items())
-        middle = len(items) // 2
-        self._suspects.append(Suspects(dict(items[:middle]), flight.since))
-        self._suspects.append(Suspects(dict(items[middle:]), flight.since))
+        self._refusals.split(flight)
         for name in flight.removed:  # the removals of a refused response may not have happened either
             if name not in self._cache and self._wanted(name):
                 self._sent.setdefault(name, _ANONYMOUS)
@@ -162,13 +142,20 @@ class TypeStream:
         if not self._started or not self._cache.synced or self._seen == self._cache.generation:
             return
         changed = None if self._seen is None else self._cache.changed_since(self._seen)
+        if changed is None:
+            changed = self._compare(current)
         self._seen = self._cache.generation
-        for name in self._everything() if changed is None else changed:
+        for name in changed:
             self._consider(name, current)
 
-    def _everything(self) -> list[str]:
+    def _compare(self, current: int) -> list[str]:
+        """Begin to compare everything: the names to consider now; what else there is comes up on the walk."""
         names = dict.fromkeys((*self._sent, *self._due))
-        names.update(dict.fromkeys(r.name for r in self._cache) if self._wildcard else dict.fromkeys(self._names))
+        if not self._wildcard:
+            return [*names, *(name for name in self._names if name not in names)]
+        roll, generation = self._cache.roll()
+        self._walk = Walk(roll, self._walk.since if self._walk else current)
+        names.update(dict.fromkeys(self._cache.changed_since(generation) or ()))
         return list(names)
 
     def _consider(self, name: str, current: int) -> None:
@@ -189,14 +176,16 @@ class TypeStream:
         version = resource.version
         if resource.name in self._foretold:
             return True  # whatever it has become since: what was foretold is answered for in its turn
-        return version != self._sent.get(resource.name) and version != self._rejected.get(resource.name)
+        return version != self._sent.get(resource.name) and version != self._refusals.versions.get(resource.name)
 
     def repeat(self, name: str, current: int) -> None:
         """Send `name` again although it did not change, when the peer has it (Order.repeats)."""
         if not self._started:
             # It just came back and its subscription, with the versions it has, is still on its way.
             self._repeat_at_start.add(name)
-        elif self._wanted(name) and name in self._sent and self._cache_version(name) != self._rejected.get(name):
+        elif (
+            self._wanted(name) and name in self._sent and self._cache_version(name) != self._refusals.versions.get(name)
+        ):
             self._ask(name, current)
 
     def _cache_version(self, name: str) -> str:
@@ -211,7 +200,7 @@ class TypeStream:
     @property
     def unsent_since(self) -> float:
         """The round of the oldest addition that was not sent yet."""
-        return next(iter(self._due.values()), NEVER) if self._cache.synced else NEVER
+        return min(next(iter(self._due.values()), NEVER), self._walked_since) if self._cache.synced else NEVER
 
     @property
     def unsettled_since(self) -> float:
@@ -221,21 +210,30 @@ class TypeStream:
         return min(
             next(iter(self._due.values()), NEVER),
             next(iter(self._gone.values()), NEVER),
+            self._walked_since,
             self._in_flight.since if self._in_flight else NEVER,
-            min((suspects.since for suspects in self._suspects), default=NEVER),
+            self._refusals.since,
         )
 
     @property
+    def _walked_since(self) -> float:
+        return self._walk.since if self._walk is not None else NEVER
+
+    @property
     def backlog(self) -> int:
-        """How many resources the next response has to be chosen from, about."""
+        """How many resources have to be looked at for the next response, about."""
         if self._seen is None and self._started and self._cache.synced:
-            return len(self._cache) if self._wildcard else len(self._names)
-        return 0 if self._in_flight is not None else len(self._due) + len(self._gone)
+            everything = self._portion.count(len(self._cache)) if self._wildcard else len(self._names)
+            return max(len(self._sent), everything)
+        if self._in_flight is not None:
+            return 0
+        left = self._walk.left if self._walk is not None else 0
+        return self._portion.count(len(self._due) + left) + len(self._gone)
 
     @property
     def pending(self) -> bool:
         """Whether there is anything to send, now or once the peer has answered."""
-        return bool(self._due or self._gone or self._suspects or self._greet)
+        return bool(self._due or self._gone or self._refusals.suspects or self._greet or self._walk)
 
     def take(
         self, nonce: str, additions_before: float, removals_before: float, current: int, now: float
@@ -243,8 +241,10 @@ class TypeStream:
         """The next response, of changes older than the given rounds, or None. At most one is in flight."""
         if self._in_flight is not None or not self._started or not self._cache.synced:
             return None
-        if (suspects := self._next_suspects()) is not None:
-            resources, removed, since, last = suspects
+        removed: list[str] = []
+        if (half := self._refusals.next_half(self._cache, self._sent)) is not None:
+            resources, since = half
+            last = not (self._refusals.suspects or self._due or self._walk)
         else:
             resources, removed, since, last = self._next_changes(additions_before, removals_before, current)
             if not resources and not removed and not (self._greet and last):
@@ -261,7 +261,7 @@ class TypeStream:
         self._sent.update(self._in_flight.sent)
         for name in removed:
             self._sent.pop(name, None)
-            self._rejected.pop(name, None)
+            self._refusals.versions.pop(name, None)
         for name in (*self._in_flight.sent, *removed):
             self._foretold.pop(name, None)
         label = str(self._cache.generation) if last else MORE
@@ -279,10 +279,10 @@ class TypeStream:
         for name in self._due:
             resource = self._cache.get(name)
             told = self._foretold.get(name) or self._sent.get(name)
-            if resource is None or not told or resource.version in (told, self._rejected.get(name)):
+            if resource is None or not told or resource.version in (told, self._refusals.versions.get(name)):
                 continue
             size += len(resource.framed)
-            if news and size > self._limit:
+            if news and size > self._portion.bytes:
                 break
             news[name] = resource
         if not news:
@@ -296,27 +296,14 @@ class TypeStream:
         held_back = self._tell_ahead and self._in_flight is not None and self._due
         return self._in_flight.at if held_back and self._in_flight is not None else NEVER
 
-    def _next_suspects(self) -> tuple[list[Resource], list[str], int, bool] | None:
-        while self._suspects:
-            suspects = self._suspects.popleft()
-            resources = [
-                resource
-                for name, version in suspects.versions.items()
-                if (resource := self._cache.get(name)) is not None
-                and resource.version == version  # else it changed, and goes with the other changes
-                and self._sent.get(name) == version
-            ]
-            if resources:
-                return resources, [], suspects.since, not (self._suspects or self._due)
-        return None
-
     def _next_changes(
         self, additions_before: float, removals_before: float, current: int
     ) -> tuple[list[Resource], list[str], int, bool]:
-        resources: list[Resource] = []
         removed: list[str] = []
-        since, size, last = current, 0, True
-        for name, at in list(self._due.items()):
+        resources, since = self._walk_on(additions_before, current)
+        size, last = sum(len(resource.framed) for resource in resources), self._walk is None
+        settled: list[str] = []
+        for name, at in self._due.items():
             asked = name in self._asked
             if at >= additions_before and not asked:
                 last = False
@@ -325,13 +312,15 @@ class TypeStream:
             if resource is None:
                 removed.append(name)  # an unknown name is told at once, and pushed when it is created
                 self._gone.pop(name, None)
-            elif size and size + len(resource.framed) > self._limit:
+            elif size and size + len(resource.framed) > self._portion.bytes:
                 last = False
                 break
             elif asked or self._is_news(resource):
                 resources.append(resource)
                 size += len(resource.framed)
             since = min(since, at)
+            settled.append(name)
+        for name in settled:
             self._asked.discard(name)
             del self._due[name]
         for name, at in list(self._gone.items()):
@@ -341,6 +330,17 @@ class TypeStream:
             since = min(since, at)
             del self._gone[name]
         return resources, removed, since, last
+
+    def _walk_on(self, additions_before: float, current: int) -> tuple[list[Resource], int]:
+        """What comes next of a comparison of everything: before newer changes, or these could keep it from its end."""
+        walk = self._walk
+        if walk is None or walk.since >= additions_before:
+            return [], current
+        # What is due has its own round, and is sent with it.
+        taken = walk.take(self._cache, self._portion.bytes, lambda r: r.name not in self._due and self._is_news(r))
+        if not walk.left:
+            self._walk = None
+        return taken, walk.since if taken else current
 
     @property
     def in_flight(self) -> InFlight | None:

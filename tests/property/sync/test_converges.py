@@ -31,12 +31,16 @@ class Federation(RuleBasedStateMachine):
         first=st.sampled_from([{WILDCARD}, {"a", "b"}, {WILDCARD, "a"}]),
         second=st.sampled_from([{WILDCARD}, {"c"}]),
         limit=st.sampled_from([1, 40, 1 << 20]),
+        portion=st.sampled_from([1, 1 << 20]),
+        roll_age=st.sampled_from([0, 2, 128]),
         synced=st.booleans(),
         ahead=st.sampled_from([set(), {FIRST}, {FIRST, SECOND}]),
     )
-    def start(self, first: set[str], second: set[str], limit: int, synced: bool, ahead: set[str]) -> None:
-        self.caches = {FIRST: ResourceCache(FIRST), SECOND: ResourceCache(SECOND)}
-        self.limit = limit
+    def start(
+        self, first: set[str], second: set[str], limit: int, portion: int, roll_age: int, synced: bool, ahead: set[str]
+    ) -> None:
+        self.caches = {type_url: ResourceCache(type_url, roll_age=roll_age) for type_url in (FIRST, SECOND)}
+        self.limit, self.portion = limit, portion
         self.subscriptions = {FIRST: first, SECOND: second}
         self.ahead = ahead
         self.subscriber = SubscriberStream(self.subscriptions, ahead=ahead)
@@ -48,7 +52,7 @@ class Federation(RuleBasedStateMachine):
         self.open()
 
     def open(self) -> None:
-        self.publisher = PublisherStream(self.caches, ORDER, limit=self.limit)
+        self.publisher = PublisherStream(self.caches, ORDER, limit=self.limit, first=self.portion)
         self.requests: deque[Request] = deque(self.subscriber.connect())
         self.responses: deque[bytes] = deque()
         self.unanswered = {FIRST: 0, SECOND: 0}
@@ -165,7 +169,7 @@ class Federation(RuleBasedStateMachine):
         self.asked |= {(type_url, name) for name in request.resource_names_unsubscribe}
         if WILDCARD in request.resource_names_unsubscribe:
             self.asked |= {key for key in self.told if key[0] == type_url}
-        outcome = self.publisher.receive(request)
+        outcome = self.publisher.receive(request, self.now)
         if isinstance(outcome, Acked | Nacked):
             self.unanswered[type_url] -= 1
         if isinstance(outcome, Nacked):
