@@ -75,8 +75,9 @@ class Hub:
         self._on_change: Final = on_change
         self._roots = b""
         self._exported: dict[ServiceName, tuple[object, ...]] = {}
-        ingress = build_ingress(settings.listen_address, settings.listen_port)
-        self.feed.put("ingress", Resources(listeners=ingress))
+        self._listen: Final = (settings.listen_address, settings.listen_port)
+        self._callers: frozenset[ClusterId] = frozenset()
+        self._open_doors()
 
     # -- the federation -------------------------------------------------------------------------------------------
 
@@ -155,7 +156,7 @@ class Hub:
         if known is None or cluster == self._me:
             self.feed.remove(f"cluster/{cluster}")
             return
-        resources = build_remote(known, self._health_log, probe_timeout_ms=self.remotes.probe_ms(cluster))
+        resources = build_remote(known, self._me, self._health_log, probe_timeout_ms=self.remotes.probe_ms(cluster))
         self.feed.put(f"cluster/{cluster}", resources)
 
     def _note_reach(self, cluster: ClusterId) -> None:
@@ -168,7 +169,15 @@ class Hub:
 
     def _tell_trust(self) -> None:
         secrets = build_trust(self._roots, self._me, self.fleet.clusters.values())
-        self.feed.put("trust", Resources(secrets=secrets))
+        callers = frozenset(self.fleet.clusters) - {self._me}
+        with self.feed.publication.change():
+            self.feed.put("trust", Resources(secrets=secrets))
+            if callers != self._callers:
+                self._callers = callers
+                self._open_doors()
+
+    def _open_doors(self) -> None:
+        self.feed.put("ingress", Resources(listeners=build_ingress(*self._listen, self._callers)))
 
     def _warn_about_vips(self) -> None:
         left_out = self.routes.exhausted

@@ -54,7 +54,7 @@ from isthmus_gateway.resources import (
     build_service,
     build_trust,
 )
-from isthmus_gateway.resources.names import CLUSTER, ENDPOINT
+from isthmus_gateway.resources.names import CLUSTER, ENDPOINT, IDENTITY, SECRET
 from isthmus_kit.pki import Subject, encode, issue_leaf, make_key, make_root, sign_authority
 from isthmus_kit.pki.certificates import Authority
 from isthmus_sync import (
@@ -152,22 +152,26 @@ class EnvoyGateway:
 
     def join(self) -> None:
         """Everything that does not depend on services."""
-        mine = self.me.gateways[0]
         log = str(self.files.health_log)
         others = [c for c in self.world.members.values() if c.id != self.me.id]
         self.publish(
-            Resources(
-                secrets={
-                    **build_identity(*self.world.identity(self.me.id)),
-                    **build_trust(self.world.roots_pem, self.me.id, self.world.members.values()),
-                },
-                listeners=build_ingress(mine.address, mine.port),
-            ),
-            *(build_remote(other, log) for other in others),
+            Resources(secrets=build_identity(*self.world.identity(self.me.id))),
+            *(build_remote(other, self.me.id, log) for other in others),
         )
+        self.admit()
         with self.publication.change() as caches:
             for cache in caches.values():
                 cache.mark_synced()
+
+    def admit(self) -> None:
+        """Open the ingress for the members of now, and close it for those that are none any more."""
+        mine = self.me.gateways[0]
+        trust = build_trust(self.world.roots_pem, self.me.id, self.world.members.values())
+        callers = [member for member in self.world.members if member != self.me.id]
+        with self.publication.change() as caches:
+            for gone in caches[SECRET].names() - trust.keys() - {IDENTITY}:
+                caches[SECRET].remove(gone)
+            self.publish(Resources(secrets=trust, listeners=build_ingress(mine.address, mine.port, callers)))
 
     def export(self, local: LocalService) -> None:
         self.publish(build_export(local, str(self.files.health_log)))

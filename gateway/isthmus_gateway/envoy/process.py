@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 # An Envoy that ran this long was all right: the next restart is not one of a series.
 STEADY_S = 10.0
 TERM_S = 3.0
+# Connections of a listener, or of a part of one, that is no more have so long (Envoy's default: ten minutes): those of
+# a removed cluster, those through a service that is not imported any more or is spoken to differently from now on.
+DRAIN_S = 10
 MAX_LOG_BYTES = 16 * 1024 * 1024
 
 
@@ -41,11 +44,19 @@ class EnvoyState(msgspec.Struct, frozen=True):
 class EnvoyProcess:
     """One Envoy and its pid file. Envoy outlives its agent on purpose: traffic goes on while the agent restarts."""
 
-    def __init__(self, program: Path, files: EnvoyFiles, concurrency: int = 2, backoff: Backoff | None = None) -> None:
+    def __init__(
+        self,
+        program: Path,
+        files: EnvoyFiles,
+        concurrency: int = 2,
+        backoff: Backoff | None = None,
+        drain_s: int = DRAIN_S,
+    ) -> None:
         self._program: Final = program
         self._files: Final = files
         self._concurrency: Final = concurrency
         self._backoff: Final = backoff or Backoff()
+        self._drain_s: Final = drain_s
         self._admin: Final = Admin(files.admin_socket)
         self._log_start = 0
 
@@ -148,6 +159,7 @@ class EnvoyProcess:
             "--file-flush-interval-msec", "5",
             # When drained, tell every client at once; the default spreads it over ten minutes.
             "--drain-strategy", "immediate",
+            "--drain-time-s", str(self._drain_s),
             "--log-level", "warning",
         ]  # fmt: skip
         with self._files.log.open("ab") as output, open(os.devnull, "rb") as nothing:

@@ -1,10 +1,12 @@
 """What other clusters meet: one mutual-TLS listener, behind which only exported services can be reached."""
 
+from collections.abc import Iterable
+
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.config.common.mutation_rules.v3.mutation_rules_pb2 import HeaderMutation
 from envoy.config.core.v3.address_pb2 import Address, SocketAddress
 from envoy.config.core.v3.base_pb2 import DataSource, HeaderValue, HeaderValueOption
-from envoy.config.listener.v3.listener_components_pb2 import Filter, FilterChain
+from envoy.config.listener.v3.listener_components_pb2 import Filter
 from envoy.config.listener.v3.listener_pb2 import Listener
 from envoy.config.rbac.v3 import rbac_pb2 as rbac
 from envoy.config.route.v3.route_components_pb2 import (
@@ -32,16 +34,16 @@ from xds.type.matcher.v3 import regex_pb2 as xds_regex
 from xds.type.matcher.v3 import string_pb2 as xds_string
 
 from isthmus_core.model import LocalService, Protocol, ServicePort
-from isthmus_core.names import CLUSTERSET_ZONE
+from isthmus_core.names import CLUSTERSET_ZONE, ClusterId
 from isthmus_gateway.resources import names
 from isthmus_gateway.resources.assignments import build_export_assignments
 from isthmus_gateway.resources.bootstrap import HTTP_OPTIONS
+from isthmus_gateway.resources.callers import PATIENCE_MS, doors, reads_callers
 from isthmus_gateway.resources.checks import active_checks, balancing, circuit_breakers
 from isthmus_gateway.resources.encode import Resources, ads, encoded, extension, milliseconds, no, packed
 from isthmus_gateway.resources.flow import tunnels
 from isthmus_gateway.resources.http import router
 from isthmus_gateway.resources.services import upstream_http
-from isthmus_gateway.resources.transport import from_gateways
 
 IDLE_MS = 3_600_000
 # Anything else cannot name a service port, so it never becomes part of an Envoy cluster's name.
@@ -49,11 +51,11 @@ IDLE_MS = 3_600_000
 AUTHORITY = r"[a-z0-9-]+\.[a-z0-9-]+\.svc\." + CLUSTERSET_ZONE.replace(".", r"\.") + r":[0-9]+"
 
 
-def build_ingress(address: str, port: int) -> dict[str, bytes]:
-    """The ingress listener. It never changes: a CONNECT authority names its Envoy cluster by itself.
+def build_ingress(address: str, port: int, callers: Iterable[ClusterId]) -> dict[str, bytes]:
+    """The ingress listener, with a door for each of the other members.
 
-    The cluster exists exactly as long as the service is exported, so that an export costs two resources and no route
-    (docs/decisions/0001).
+    No export changes it: a CONNECT authority names its Envoy cluster by itself. The cluster exists exactly as long as
+    the service is exported, so that an export costs two resources and no route (docs/decisions/0001).
     """
     manager = HttpConnectionManager(
         stat_prefix="ingress",
@@ -73,16 +75,15 @@ def build_ingress(address: str, port: int) -> dict[str, bytes]:
     listener = Listener(
         name=names.INGRESS,
         address=Address(socket_address=SocketAddress(address=address, port_value=port)),
-        filter_chains=[
-            FilterChain(
-                transport_socket=from_gateways(),
-                transport_socket_connect_timeout=milliseconds(5_000),
-                filters=[
-                    Filter(name="envoy.filters.network.rbac", typed_config=packed(_one_name())),
-                    Filter(name="envoy.filters.network.http_connection_manager", typed_config=packed(manager)),
-                ],
-            )
-        ],
+        listener_filters=[reads_callers()],
+        listener_filters_timeout=milliseconds(PATIENCE_MS),
+        filter_chains=doors(
+            callers,
+            [
+                Filter(name="envoy.filters.network.rbac", typed_config=packed(_one_name())),
+                Filter(name="envoy.filters.network.http_connection_manager", typed_config=packed(manager)),
+            ],
+        ),
         stat_prefix=names.INGRESS,
     )
     return {names.INGRESS: encoded(listener)}

@@ -17,7 +17,6 @@ TYPES = (CLUSTER, ENDPOINT, SECRET, LISTENER)
 
 INGRESS = "ingress"
 IDENTITY = "identity"
-PEERS = "peers"
 
 TUNNEL_METADATA = "isthmus.tunnel"
 """Endpoint metadata that crosses an internal connection: which service a tunnel is for."""
@@ -110,6 +109,11 @@ def last_resort_listener(cluster: ClusterId) -> str:
 def peer_secret(cluster: ClusterId) -> str:
     """The validation context for one remote cluster's gateways."""
     return f"peer/{cluster}"
+
+
+def caller_protocol(cluster: ClusterId) -> str:
+    """The protocol (ALPN) that a cluster's gateway offers to say whose it is; nobody speaks it."""
+    return f"isthmus/{cluster}"
 
 
 def parse_cluster_name(name: str) -> EnvoyCluster | None:

@@ -9,6 +9,7 @@ from envoy.extensions.filters.network.tcp_proxy.v3.tcp_proxy_pb2 import TcpProxy
 from envoy.extensions.upstreams.http.v3.http_protocol_options_pb2 import HttpProtocolOptions
 
 from isthmus_core.model import Cluster
+from isthmus_core.names import ClusterId
 from isthmus_gateway.resources import names
 from isthmus_gateway.resources.assignments import build_remote_assignment
 from isthmus_gateway.resources.bootstrap import HTTP_OPTIONS
@@ -24,18 +25,20 @@ IDLE_MS = 3_600_000
 IPPROTO_TCP, TCP_USER_TIMEOUT = 6, 18  # Linux: tcp(7)
 
 
-def build_remote(cluster: Cluster, health_log: str, probe_timeout_ms: int = PROBE_TIMEOUT_MS) -> Resources:
-    """Everything about one remote cluster but its secret (`build_trust`).
+def build_remote(
+    cluster: Cluster, here: ClusterId, health_log: str, probe_timeout_ms: int = PROBE_TIMEOUT_MS
+) -> Resources:
+    """Everything about one remote cluster, as `here` reaches it, but its secret (`build_trust`).
 
     Nothing changes here when its gateways fail: Envoy's own probe finds out, and while none of them is healthy every
     connection into the tunnel is refused at once, inside Envoy, for all services together (docs/decisions/0001).
     """
-    probed = _gateways(cluster, probe_timeout_ms)
+    probed = _gateways(cluster, here, probe_timeout_ms)
     probed.health_checks.extend(gateway_checks(_host(cluster), probe_timeout_ms, health_log))
     # Spare streams: a fresh tunnel costs a round trip that the client does not have to wait for.
     probed.preconnect_policy.per_upstream_preconnect_ratio.value = 1.5
     # The same gateways, whatever the probe says of them: for services that nobody else can serve (decision 0010).
-    anyway = _gateways(cluster, probe_timeout_ms)
+    anyway = _gateways(cluster, here, probe_timeout_ms)
     anyway.name = names.last_resort_listener(cluster.id)
     anyway.eds_cluster_config.service_name = probed.name
     anyway.connect_timeout.CopyFrom(milliseconds(LAST_RESORT_CONNECT_MS))
@@ -71,7 +74,7 @@ def _host(cluster: Cluster) -> str:
     return f"gateway.{cluster.trust_domain}"
 
 
-def _gateways(cluster: Cluster, probe_timeout_ms: int) -> EnvoyCluster:
+def _gateways(cluster: Cluster, here: ClusterId, probe_timeout_ms: int) -> EnvoyCluster:
     return EnvoyCluster(
         name=names.gateway_cluster(cluster.id),
         type=EnvoyCluster.EDS,
@@ -82,7 +85,7 @@ def _gateways(cluster: Cluster, probe_timeout_ms: int) -> EnvoyCluster:
         circuit_breakers=circuit_breakers(),
         outlier_detection=gateway_outliers(),
         ignore_health_on_host_removal=True,
-        transport_socket=to_gateway(_host(cluster), names.peer_secret(cluster.id)),
+        transport_socket=to_gateway(_host(cluster), cluster.id, here),
         typed_extension_protocol_options={HTTP_OPTIONS: packed(_http2())},
         # With no healthy gateway fail at once instead of trying the dead: the services have other tiers.
         common_lb_config=balancing(panic_percent=0.0, wait_for_first_check=False),

@@ -29,13 +29,9 @@ def build_identity(chain_pem: bytes, key_pem: bytes) -> dict[str, bytes]:
 
 
 def build_trust(roots_pem: bytes, here: ClusterId, members: Iterable[Cluster]) -> dict[str, bytes]:
-    """Whom the ingress lets in (every other member, by exact name), and whom each `gateway/<cluster>` must be."""
-    others = sorted((member for member in members if member.id != here), key=lambda member: member.id)
-    answer = {names.PEERS: _context(names.PEERS, roots_pem, [gateway_id(member) for member in others] or [NOBODY])}
-    for member in others:
-        name = names.peer_secret(member.id)
-        answer[name] = _context(name, roots_pem, [gateway_id(member)])
-    return answer
+    """Who each other member's gateways are, by exact name, whichever side opens the connection."""
+    others = {names.peer_secret(member.id): member for member in members if member.id != here}
+    return {name: _context(name, roots_pem, gateway_id(member)) for name, member in sorted(others.items())}
 
 
 def gateway_id(cluster: Cluster) -> str:
@@ -43,11 +39,9 @@ def gateway_id(cluster: Cluster) -> str:
     return f"spiffe://{cluster.trust_domain}/gateway" if cluster.trust_domain else NOBODY
 
 
-def _context(name: str, roots_pem: bytes, ids: Iterable[str]) -> bytes:
+def _context(name: str, roots_pem: bytes, id_: str) -> bytes:
+    exactly = SubjectAltNameMatcher(san_type=SubjectAltNameMatcher.URI, matcher=StringMatcher(exact=id_))
     context = CertificateValidationContext(
-        trusted_ca=DataSource(inline_bytes=roots_pem),
-        match_typed_subject_alt_names=[
-            SubjectAltNameMatcher(san_type=SubjectAltNameMatcher.URI, matcher=StringMatcher(exact=id_)) for id_ in ids
-        ],
+        trusted_ca=DataSource(inline_bytes=roots_pem), match_typed_subject_alt_names=[exactly]
     )
     return encoded(Secret(name=name, validation_context=context))

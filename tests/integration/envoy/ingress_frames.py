@@ -3,6 +3,8 @@
 import asyncio
 import ssl
 
+from isthmus_core.names import ClusterId
+from isthmus_gateway.resources.names import caller_protocol
 from support.envoy_gateway import Pair
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
@@ -13,12 +15,15 @@ def settings_came(answer: bytes) -> bool:
     return len(answer) >= 9 and answer[3] == 4
 
 
-async def ask_ingress(pair: Pair, files: tuple[bytes, bytes] | None, request: bytes, stream: int = 1) -> bytes:
-    """Send HTTP/2 frames to b's ingress over TLS; what comes back until `stream` is answered, empty when refused."""
+async def ask_ingress(
+    pair: Pair, files: tuple[bytes, bytes] | None, request: bytes, stream: int = 1, says: str = "a"
+) -> bytes:
+    """Send HTTP/2 frames to b's ingress over TLS, as cluster `says` would; what comes back until `stream` is answered,
+    empty when refused."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.load_verify_locations(cadata=pair.world.roots_pem.decode())
-    context.set_alpn_protocols(["h2"])
+    context.set_alpn_protocols(["h2", caller_protocol(ClusterId(says))])
     if files:
         chain, key = pair.folder / "client.pem", pair.folder / "client.key"
         chain.write_bytes(files[0])

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import aiohttp
@@ -120,8 +121,9 @@ async def test_only_members_get_past_the_handshake(tmp_path: Path, loopback_net:
         assert settings_came(await ask_ingress(pair, pair.world.identity("a"), PREFACE))
         assert await ask_ingress(pair, None, PREFACE) == b""
         assert await ask_ingress(pair, stranger.identity("a"), PREFACE) == b""
-        assert await ask_ingress(pair, pair.world.identity("c"), PREFACE) == b""
-        assert await ask_ingress(pair, pair.world.identity("b"), PREFACE) == b"", "nobody tunnels to itself"
+        for name in "cb":  # nobody tunnels to itself
+            for says in (name, "a"):
+                assert await ask_ingress(pair, pair.world.identity(name), PREFACE, says=says) == b""
 
 
 @pytest.mark.anyio
@@ -149,7 +151,8 @@ async def test_the_ingress_speaks_no_plaintext(tmp_path: Path, loopback_net: Loo
         reader, writer = await asyncio.open_connection(gateway.address, gateway.port)
         writer.write(b"GET /.isthmus/health HTTP/1.1\r\nhost: x\r\n\r\n")
         async with asyncio.timeout(5):
-            assert not (await reader.read(100)).startswith(b"HTTP")
+            with suppress(ConnectionError):
+                assert await reader.read(100) == b""
         writer.close()
 
 

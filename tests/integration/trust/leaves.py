@@ -205,9 +205,9 @@ def ask_h2(*headers: tuple[str, str], ends: bool) -> bytes:
 
 
 def ingress(address: tuple[str, int]) -> Door:
-    """The way in for other clusters' gateways."""
+    """The way in for the gateways of cluster a."""
     asked = ((":method", "GET"), (":scheme", "https"), (":path", "/.isthmus/health"), (":authority", "x"))
-    return Door(address, ask_h2(*asked, ends=True), b"ok\n")
+    return Door(address, ask_h2(*asked, ends=True), b"ok\n", ("h2", "isthmus/a"))
 
 
 def streams(address: tuple[str, int], name: str) -> Door:

@@ -15,7 +15,6 @@ from integration.trust.leaves import Door, admin, ingress, leaves, streams
 from isthmus_core.names import ClusterId
 from isthmus_core.spiffe import controller_name
 from isthmus_gateway.identity import read_authority
-from isthmus_gateway.resources import Resources, build_trust
 from support.addresses import LoopbackNet
 from support.envoy_gateway import DOMAIN, Pair
 from support.etcd import Etcd
@@ -51,14 +50,17 @@ async def test_envoys_ingress(tmp_path: Path, loopback_net: LoopbackNet) -> None
         knocks = await answers(door, shown, tmp_path)
         assert of(knocks, "in") == OWN_AFFAIR | {"an authority in name"}
         assert of(knocks, "closed") == knocks.keys() - of(knocks, "in")
-        # Without ALPN it is HTTP/2 all the same, and nothing else is understood.
-        assert await asyncio.to_thread(door.knock, shown["good"], tmp_path, protocols=()) == "in"
-        other = Door(door.address, b"GET /.isthmus/health HTTP/1.1\r\nHost: x\r\n\r\n", b"200", ("http/1.1",))
+        # Whoever does not say whose gateway it is, or says another's, is not let in with the best of leaves.
+        for said in ((), ("h2",), ("h2", "isthmus/b"), ("h2", "isthmus/c"), ("h2", "isthmus/"), ("h2", "isthmus/A")):
+            assert (await asyncio.to_thread(door.knock, shown["good"], tmp_path, protocols=said)).startswith("closed")
+        # It is HTTP/2 also for who does not ask for that, and nothing else is understood.
+        assert await asyncio.to_thread(door.knock, shown["good"], tmp_path, protocols=("isthmus/a",)) == "in"
+        spoken = ("http/1.1", "isthmus/a")
+        other = Door(door.address, b"GET /.isthmus/health HTTP/1.1\r\nHost: x\r\n\r\n", b"200", spoken)
         assert "200" not in await asyncio.to_thread(other.knock, shown["good"], tmp_path)
 
         del pair.world.members[ClusterId("a")]
-        trust = build_trust(pair.world.roots_pem, pair.b.me.id, pair.world.members.values())
-        pair.b.publish(Resources(secrets=trust))
+        pair.b.admit()
 
         async def refused() -> bool:
             return (await asyncio.to_thread(door.knock, shown["good"], tmp_path)).startswith("closed")

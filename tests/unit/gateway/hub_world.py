@@ -4,6 +4,7 @@ from pathlib import Path
 
 import msgspec
 from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
+from envoy.config.listener.v3.listener_pb2 import Listener
 
 from isthmus_core.model import ExportSpec, LocalService
 from isthmus_core.names import ClusterId, Locality, ServiceName
@@ -11,7 +12,7 @@ from isthmus_gateway.envoy import Verdict
 from isthmus_gateway.envoy_feed import Refusal
 from isthmus_gateway.hub import Hub
 from isthmus_gateway.membership import Membership
-from isthmus_gateway.resources.names import ENDPOINT
+from isthmus_gateway.resources.names import ENDPOINT, LISTENER
 from isthmus_gateway.settings import GatewaySettings
 from isthmus_kit.readiness import Readiness
 from isthmus_sync import CAPACITY
@@ -85,6 +86,12 @@ class World:
 
     def versions(self, type_url: str) -> dict[str, str]:
         return {resource.name: resource.version for resource in self.hub.feed.publication[type_url]}
+
+    def doors(self) -> list[str]:
+        """For whom the ingress is open."""
+        resource = self.hub.feed.publication[LISTENER].get("ingress")
+        assert resource is not None
+        return [door.name for door in Listener.FromString(resource.body).filter_chains]
 
     def published(self, type_url: str, name: str = "shop/echo") -> bytes | None:
         resource = self.hub.offers.publication[type_url].get(name)

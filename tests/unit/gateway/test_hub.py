@@ -7,8 +7,9 @@ from isthmus_core.model import ClusterState
 from isthmus_core.names import Locality, ServiceName
 from isthmus_gateway.envoy_feed import Refusal
 from isthmus_gateway.hub import sentence_of
-from isthmus_gateway.resources.names import CLUSTER, LISTENER
+from isthmus_gateway.resources.names import CLUSTER, LISTENER, SECRET
 from isthmus_gateway.snapshot import Snapshot
+from isthmus_sync import CLUSTER as FLEET
 from isthmus_sync import IMPORT, ZONE_HEADER, ZONE_SERVICE, Acked, Nacked, Rejection
 from isthmus_sync.proto import isthmus_pb2 as pb
 from support.gateway_values import ECHO, capacity, cluster, imported, removed
@@ -92,6 +93,24 @@ def test_a_drained_cluster_gets_no_traffic() -> None:
     world = serving(World())
     world.tell(msgspec.structs.replace(cluster("east"), state=ClusterState.DRAINING), version="2")
     assert world.targets() == []
+
+
+def test_the_ingress_is_open_for_the_other_clusters_that_are_members_now() -> None:
+    world = World()
+    assert world.doors() == ["nobody"]
+    serving(world)
+    assert world.doors() == ["isthmus/east"]
+    world.tell(cluster("here"), cluster("east", address="127.51.9.8"), version="2")
+    before = world.versions(LISTENER)["ingress"]
+    world.tell(cluster("west"), version="3")
+    assert world.doors() == ["isthmus/east", "isthmus/west"]
+    assert {"peer/east", "peer/west"} <= world.names(SECRET)
+    world.hub.take_fleet(world.hub.fleet.apply(removed(FLEET, "west")))
+    assert world.doors() == ["isthmus/east"] and "peer/west" not in world.names(SECRET)
+    assert world.versions(LISTENER)["ingress"] == before
+    reborn = World()
+    reborn.hub.restore(world.hub.snapshot(0.0, {}))
+    assert reborn.versions(LISTENER)["ingress"] == before
 
 
 def test_services_without_an_address_left_are_named() -> None:

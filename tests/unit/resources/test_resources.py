@@ -7,8 +7,10 @@ import pytest
 from envoy.config.cluster.v3.cluster_pb2 import Cluster as EnvoyCluster
 from envoy.config.core.v3.health_check_pb2 import HealthStatus
 from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
+from envoy.config.listener.v3.listener_components_pb2 import FilterChain
 from envoy.config.listener.v3.listener_pb2 import Listener
 from envoy.extensions.transport_sockets.tls.v3.secret_pb2 import Secret
+from envoy.extensions.transport_sockets.tls.v3.tls_pb2 import DownstreamTlsContext, UpstreamTlsContext
 from google.protobuf.message import Message
 
 from isthmus_core.model import (
@@ -224,14 +226,14 @@ def test_a_check_on_another_port_asks_there() -> None:
 
 def test_verdicts_count_at_once_everywhere() -> None:
     groups = build_service(routed((tunnel(),)), "127.64.0.1") | build_export(local(endpoint("127.0.0.1")), "/h")
-    groups |= build_remote(member(B, "127.0.0.5"), "/h")
+    groups |= build_remote(member(B, "127.0.0.5"), A, "/h")
     for name, body in groups.clusters.items():
         config = read(EnvoyCluster, body).common_lb_config
         assert config.HasField("update_merge_window") and config.update_merge_window.ToMilliseconds() == 0, name
 
 
 def test_a_remote_cluster_is_as_many_resources_whatever_it_serves() -> None:
-    found = build_remote(member(B, "127.0.0.5", "127.0.0.6"), "/h")
+    found = build_remote(member(B, "127.0.0.5", "127.0.0.6"), A, "/h")
     assert set(found.endpoints) == {gateway_cluster(B)}
     assert set(found.clusters) == {gateway_cluster(B), "last/b"}
     assert set(found.listeners) == {"tunnel/b", "last/b"}
@@ -247,15 +249,11 @@ def names_in(body: bytes) -> list[str]:
     return [matcher.matcher.exact for matcher in context.match_typed_subject_alt_names]
 
 
-def test_the_ingress_believes_every_other_member_and_each_tunnel_one() -> None:
+def test_every_other_member_is_believed_to_be_itself_and_nobody_else() -> None:
     secrets = build_trust(b"roots", A, [member(A), member(B), member(C)])
-    assert names_in(secrets["peers"]) == ["spiffe://b.fed.test/gateway", "spiffe://c.fed.test/gateway"]
     assert names_in(secrets["peer/b"]) == ["spiffe://b.fed.test/gateway"]
-    assert "peer/a" not in secrets
-
-
-def test_a_cluster_without_peers_believes_nobody() -> None:
-    assert names_in(build_trust(b"roots", A, [member(A)])["peers"]) == [NOBODY]
+    assert names_in(secrets["peer/c"]) == ["spiffe://c.fed.test/gateway"]
+    assert len(secrets) == 2
     nameless = Cluster(B, THERE)
     assert names_in(build_trust(b"roots", A, [nameless])["peer/b"]) == [NOBODY]
 
@@ -265,8 +263,33 @@ def test_the_identity_is_one_secret() -> None:
     assert secret.tls_certificate.private_key.inline_bytes == b"key"
 
 
-def test_the_ingress_depends_on_nothing_but_its_address() -> None:
-    assert set(build_ingress("127.0.0.1", 15443)) == {"ingress"}
+def doors_of(*callers: ClusterId) -> dict[str, FilterChain]:
+    listener = read(Listener, build_ingress("127.0.0.1", 15443, callers)["ingress"])
+    return {door.name: door for door in listener.filter_chains}
+
+
+def test_each_other_member_has_a_door_of_its_own_at_the_ingress() -> None:
+    doors = doors_of(C, B)
+    assert list(doors) == ["isthmus/b", "isthmus/c"]
+    for cluster, (name, door) in zip((B, C), doors.items(), strict=True):
+        assert list(door.filter_chain_match.application_protocols) == [name]
+        security = DownstreamTlsContext.FromString(door.transport_socket.typed_config.value)
+        assert security.require_client_certificate.value
+        assert security.common_tls_context.validation_context_sds_secret_config.name == f"peer/{cluster}"
+        told = build_remote(member(A, "127.0.0.5"), cluster, "/h").clusters["gateway/a"]
+        client = UpstreamTlsContext.FromString(read(EnvoyCluster, told).transport_socket.typed_config.value)
+        assert list(client.common_tls_context.alpn_protocols) == ["h2", name]
+
+
+def test_who_comes_and_goes_changes_no_other_door_of_the_ingress() -> None:
+    # Envoy keeps the connections of a door whose message is the same.
+    assert doors_of(B, C)["isthmus/c"] == doors_of(C)["isthmus/c"]
+    assert build_ingress("127.0.0.1", 15443, [B, C]) == build_ingress("127.0.0.1", 15443, [C, B])
+
+
+def test_an_ingress_without_other_members_has_a_door_that_leads_nowhere() -> None:
+    (door,) = doors_of().values()
+    assert not door.filters and not door.HasField("transport_socket")
 
 
 @pytest.mark.parametrize("name", ["service/shop/echo/80", "local/echo.shop.svc.clusterset.local:80", "gateway/b"])
@@ -286,7 +309,7 @@ def test_foreign_cluster_names_are_nobodys(name: str) -> None:
 
 def test_the_types_are_those_that_the_feed_orders() -> None:
     assert set(TYPES) <= set(ENVOY.additions)
-    groups = build_remote(member(B, "127.0.0.5"), "/h")
+    groups = build_remote(member(B, "127.0.0.5"), A, "/h")
     assert [type_url for type_url, _ in groups.by_type()] == list(TYPES)
 
 
