@@ -136,6 +136,8 @@ def listen_flags(addresses: tuple[str, ...]) -> str:
     if not addresses or addresses[0] == ADMIN_ADDRESS:
         return ""
     host, port = parse_address(addresses[0], 15014)
+    if port == 15010:
+        return ""  # somebody took the gateways' port for the admin API's: one cannot be both
     shown = f"[{host}]" if ":" in host else host
     return f" --listen {shown}:15010 --admin-listen {shown}:{port}"
 

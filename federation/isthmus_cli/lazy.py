@@ -66,6 +66,8 @@ class LazyGroup(GuidingGroup):
         command = getattr(importlib.import_module(module), attribute)
         if not isinstance(command, click.Command):
             raise TypeError(f"{entry.where} is no command")
+        # What completion shows; else it is the first words of the help, cut off.
+        command.short_help = command.short_help or entry.summary
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -203,7 +203,8 @@ def _read_top(web: str, path: str) -> "list[Hitter] | list[Wanted]":
     except (OSError, msgspec.MsgspecError) as error:
         error = getattr(error, "reason", error)  # what urllib wraps
         mend = "Start 'isthmus dns' with --web-listen, and name that address."
-        raise Unavailable(f"no DNS server answers at {web} ({error})", mend) from None
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
+        raise Unavailable(f"no DNS server answers at {web} ({reason})", mend) from None
 
 
 def _top_text(names: "list[Hitter] | list[Wanted]", missing: bool) -> str:

@@ -48,6 +48,13 @@ def test_completion_completes_commands(tmp_path: Path) -> None:
     assert done.stdout.strip() == "plain,cluster"
 
 
+def test_completion_says_what_commands_do_in_whole_sentences(tmp_path: Path) -> None:
+    variables = {"_ISTHMUS_COMPLETE": "fish_complete", "COMP_WORDS": "isthmus", "COMP_CWORD": ""}
+    said = isthmus(home=tmp_path, env=variables).stdout
+    assert "plain,cluster\tRegister, join, list, drain and remove clusters." in said
+    assert "..." not in said
+
+
 def test_version_as_json_names_the_real_parts(tmp_path: Path) -> None:
     done = isthmus("version", "--output", "json", home=tmp_path)
     versions = json.loads(done.stdout)

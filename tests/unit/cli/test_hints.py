@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from isthmus_cli.api import _parse as parse_answer
+from isthmus_cli.api import listen_flags
 from isthmus_cli.commands.cluster import _running as running_gateway
 from isthmus_cli.commands.explain import _as_text as explained
 from isthmus_cli.commands.status import as_text
@@ -31,6 +32,16 @@ def test_the_controller_that_init_tells_to_run_serves_where_it_is_looked_for(tmp
 def test_the_usual_controller_needs_no_flags(tmp_path: Path) -> None:
     done = isthmus("init", "--domain", "fed.example", home=tmp_path / "home")
     assert "Next: run 'isthmus controller'," in done.stdout
+
+
+def test_who_asks_the_port_of_the_gateways_is_not_told_to_serve_both_there() -> None:
+    assert listen_flags(("127.9.0.1:15014",)) == " --listen 127.9.0.1:15010 --admin-listen 127.9.0.1:15014"
+    assert listen_flags(("127.9.0.1:15010",)) == ""
+
+
+def test_no_dns_server_to_ask_is_said_without_an_error_number(tmp_path: Path) -> None:
+    done = isthmus("dns", "top", "--web", "127.0.0.1:1", home=tmp_path)
+    assert "no DNS server answers at 127.0.0.1:1 (connection refused)." in done.stderr
 
 
 def test_a_home_with_a_space_is_named_so_that_it_can_be_pasted(tmp_path: Path) -> None:
