@@ -139,7 +139,7 @@ class Replica:
     def start(self) -> None:
         self._log.unlink(missing_ok=True)
         self.process = self._make().start()
-        wait_until(lambda: self.process.says("controller is ready"), within=30)
+        wait_until(lambda: self.process.says("controller is ready"), within=60)
 
 
 async def test_a_controller_that_is_killed_comes_back_with_everything_and_gateways_go_on(
@@ -147,8 +147,8 @@ async def test_a_controller_that_is_killed_comes_back_with_everything_and_gatewa
 ) -> None:
     federation = make_federation(tmp_path / "controller", federation_name)
     replica = Replica(federation.folder, tmp_path / "controller.log")
-    await asyncio.to_thread(replica.start)
     try:
+        await asyncio.to_thread(replica.start)
         ids = {name: await enrol(federation, replica.admin, name, tmp_path / name) for name in ("a", "b")}
         a, b = (FakeGateway(ClusterId(n), federation.domain, ids[n], [replica.grpc]) for n in ("a", "b"))
         async with a.running(), b.running():
