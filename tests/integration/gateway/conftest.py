@@ -1,3 +1,5 @@
+"""Fixtures of the agent's tests: addresses of their own, and a controller that says what a test wants."""
+
 import pytest
 
 from support.addresses import LoopbackNet, free_port

@@ -1,3 +1,5 @@
+"""How many streams a cluster may have and open."""
+
 import pytest
 
 from isthmus_controller.openings import BURST, MAX_STREAMS, RATE, Openings

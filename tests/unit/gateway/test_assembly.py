@@ -1,3 +1,5 @@
+"""Services and exports out of many files: which file wins, what is named as a problem, how often is checked."""
+
 import pytest
 
 from isthmus_core.model import ExportSpec, HealthCheck, LocalService, ServicePort, ServiceType

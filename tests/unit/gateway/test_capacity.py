@@ -1,3 +1,5 @@
+"""What a cluster says of its endpoints: how many are healthy, by weight and locality."""
+
 import msgspec
 
 from isthmus_core.dns_mode import ANNOTATION

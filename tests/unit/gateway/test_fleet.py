@@ -1,3 +1,5 @@
+"""What an update of the registry touches, and nothing else."""
+
 from isthmus_core.model import ClusterState, ServiceType
 from isthmus_core.names import ClusterId, ServiceName
 from isthmus_gateway.fleet import FleetTable

@@ -1,3 +1,5 @@
+"""Settings that gateway and controller must judge alike."""
+
 import pytest
 
 from isthmus_controller.registry import Rejected, validate

@@ -1,3 +1,5 @@
+"""The snapshot on disk: written when things change, read at a start, and never half of one."""
+
 import asyncio
 import os
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""Virtual addresses: the same for a service in every gateway and at any time."""
+
 import pytest
 
 from isthmus_core.errors import InvalidInput

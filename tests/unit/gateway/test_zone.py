@@ -1,3 +1,5 @@
+"""What DNS is told of each service: its address, its endpoints by nearness, and a serial that grows."""
+
 from collections.abc import Mapping
 
 import msgspec

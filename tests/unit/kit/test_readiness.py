@@ -1,3 +1,5 @@
+"""Readiness names what is missing."""
+
 from isthmus_kit.readiness import Readiness
 
 

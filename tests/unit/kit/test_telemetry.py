@@ -1,3 +1,5 @@
+"""Logs as JSON and for a person, and metrics of one process."""
+
 import io
 import logging
 from collections.abc import Iterator

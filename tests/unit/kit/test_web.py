@@ -1,3 +1,5 @@
+"""The web application of every process: what it answers, and how it takes its port or socket."""
+
 import asyncio
 import os
 import socket
