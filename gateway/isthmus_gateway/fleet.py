@@ -36,7 +36,6 @@ class FleetTable:
         self.imports: dict[ServiceName, Import] = {}
         self.capacities: dict[ServiceName, dict[ClusterId, Capacity]] = {}
         self.statuses: dict[ServiceName, tuple[Condition, ...]] = {}
-        self.bundle: pb.TrustBundle | None = None
         self.resources: dict[str, dict[str, Changed]] = {type_url: {} for type_url in TYPES}
         self._exported_by: dict[ClusterId, set[ServiceName]] = {}
 
@@ -92,7 +91,7 @@ class FleetTable:
             tally.statuses.add(service)
         elif type_url == TRUST_BUNDLE:
             _same(name, ROOTS)
-            self.bundle = pb.TrustBundle.FromString(body)
+            pb.TrustBundle.FromString(body)  # raises for what nobody could use
             tally.roots = True
 
     def _put_cluster(self, name: str, cluster: Cluster, tally: "_Tally") -> None:
