@@ -29,8 +29,10 @@ from isthmus_controller.store import ElectionKey, EtcdClient, Keys, Target, TlsF
 from isthmus_controller.trust import TrustAuthority
 from isthmus_controller.view import View, Visitor
 from isthmus_core.errors import Refused
+from isthmus_kit.expiry import ExpiryWatch
 from isthmus_kit.files import make_folder
 from isthmus_kit.limits import raise_file_limit
+from isthmus_kit.pki.expiry import ROOT_MEND
 from isthmus_kit.readiness import Readiness
 from isthmus_kit.tasks import Owner, own_tasks
 from isthmus_kit.telemetry import new_registry
@@ -110,6 +112,8 @@ class _Replica:
         view.feeds.tell([Published(TRUST_BUNDLE, "roots", trust_bundle(self._trust))])
         self._metrics.describe(view.registry, lambda: view.changed.value, lambda: self._housekeeping.leading)
         owner.start("identity", self._identity.run())
+        expiry = ExpiryWatch(readiness, self._prometheus, "the controllers' CA", ROOT_MEND)
+        owner.start("expiry", expiry.run(self._identity.latest))
         owner.start("view", view.run())
         owner.start("committer", self._committer.run())
         owner.start("housekeeping", self._housekeeping.run())

@@ -20,7 +20,7 @@ from isthmus_gateway.feeding import feeding
 from isthmus_gateway.fleet import Touched
 from isthmus_gateway.hedges import Hedges
 from isthmus_gateway.hub import Hub, sentence_of
-from isthmus_gateway.identity import gateway_identity_source
+from isthmus_gateway.identity import JOIN_AGAIN, gateway_identity_source
 from isthmus_gateway.membership import Membership, MembershipWatch, read_membership
 from isthmus_gateway.resources import EnvoySettings, build_bootstrap
 from isthmus_gateway.resources.names import CLUSTER, INGRESS
@@ -28,6 +28,7 @@ from isthmus_gateway.settings import GatewaySettings
 from isthmus_gateway.snapshot import Snapshot, SnapshotWriter, load
 from isthmus_gateway.sources.files import FileSource
 from isthmus_gateway.startup import own_folder
+from isthmus_kit.expiry import ExpiryWatch
 from isthmus_kit.latest import Latest
 from isthmus_kit.listening import usable_port
 from isthmus_kit.pki import IdentitySource
@@ -305,8 +306,10 @@ class Agent:
                 self._snapshots.changed()
 
     async def _follow_identity(self) -> None:
+        expiry = ExpiryWatch(self.readiness, self.registry, f"the CA of cluster {self.member.id}", JOIN_AGAIN)
         async for identity in self._identity.latest.follow():
             self.hub.take_identity(identity)
+            expiry.look(identity)
 
     async def _measure_distances(self) -> None:
         while True:

@@ -20,7 +20,7 @@ from isthmus_kit.pki import (
     issue_identity,
 )
 
-_MEND = "Join again with a new token: isthmus cluster join."
+JOIN_AGAIN = "Join again with a new token: isthmus cluster join."
 
 
 def issue_gateway_identity(folder: Path, now: datetime, lifetime: timedelta = LEAF_LIFETIME) -> Identity:
@@ -42,19 +42,19 @@ def issue_from(
 
 def read_roots(folder: Path) -> bytes:
     """The trusted roots (PEM) of a joined cluster."""
-    return read_file(folder / "root.pem", "the federation's root certificate", _MEND)
+    return read_file(folder / "root.pem", "the federation's root certificate", JOIN_AGAIN)
 
 
 def read_authority(folder: Path, now: datetime) -> Authority:
     """The CA of a joined cluster; raises InvalidInput, or Refused when its files do not belong together."""
     member = read_membership(folder)
     certificate = decode_certificates(
-        read_file(folder / "ca.pem", "the cluster's CA certificate", _MEND), f"{folder / 'ca.pem'}"
+        read_file(folder / "ca.pem", "the cluster's CA certificate", JOIN_AGAIN), f"{folder / 'ca.pem'}"
     )[0]
-    key = decode_key(read_file(folder / "ca.key", "the cluster's CA key", _MEND), f"{folder / 'ca.key'}")
+    key = decode_key(read_file(folder / "ca.key", "the cluster's CA key", JOIN_AGAIN), f"{folder / 'ca.key'}")
     if now >= certificate.not_valid_after_utc:
         raise InvalidInput(
-            f"the CA of cluster {member.id} expired at {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC", _MEND
+            f"the CA of cluster {member.id} expired at {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC", JOIN_AGAIN
         )
     root = decode_certificates(read_roots(folder), f"{folder / 'root.pem'}")[0]
     check_authority(certificate, root, key.public_key(), trust_domain_of(member.id, member.domain), now)

@@ -75,12 +75,15 @@ def _parts() -> Iterator[Finding]:
 
 
 def _federation(folder: Path, controller: str | None) -> Iterator[Finding]:
+    from isthmus_kit.pki.expiry import ROOT_MEND
+
     try:
         config = read_config(folder)
     except IsthmusError as error:
         yield Finding("configuration", "failed", error.sentence, error.mend)
         return
     yield Finding("configuration", "ok", str(folder / "config.toml"))
+    yield _certificate("root certificate", config.root, ROOT_MEND)
     yield _certificate("admin credential", config.certificate, "Make a new one where the federation was made.")
     if controller:
         config = config._replace(controllers=tuple(controller.split(",")))
@@ -203,6 +206,8 @@ def _certificate(check: str, path: Path, mend: str) -> Finding:
 
     from cryptography import x509
 
+    from isthmus_kit.pki.expiry import SOON
+
     try:
         certificate = x509.load_pem_x509_certificates(path.read_bytes())[0]
     except (OSError, ValueError, IndexError) as error:
@@ -211,4 +216,5 @@ def _certificate(check: str, path: Path, mend: str) -> Finding:
     days = (certificate.not_valid_after_utc - datetime.now(UTC)).total_seconds() / 86400
     if days < 0:
         return Finding(check, "failed", f"expired {-days:.0f} days ago", mend)
-    return Finding(check, "ok" if days > 14 else "warning", f"valid for {days:.0f} days", "" if days > 14 else mend)
+    well = days > SOON.days
+    return Finding(check, "ok" if well else "warning", f"valid for {days:.0f} days", "" if well else mend)
