@@ -18,10 +18,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-import msgspec  # noqa: E402
+import msgspec  # noqa: E402 - after the path
 
-from support import binaries  # noqa: E402
-from support.bench import Row  # noqa: E402
+from support import binaries  # noqa: E402 - after the path
+from support.bench import Row  # noqa: E402 - after the path
 
 BENCHES = ROOT / "tests" / "bench"
 RESULTS = ROOT / "build" / "bench"

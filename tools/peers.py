@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tools import bootstrap  # noqa: E402
+from tools import bootstrap  # noqa: E402 - after the path
 
 PACKAGES = {"named": "bind9", "knotd": "knot", "dnsperf": "dnsperf"}
 FOLDERS = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin"))

@@ -20,7 +20,7 @@ from types import FrameType
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tools import shares  # noqa: E402
+from tools import shares  # noqa: E402 - after the path
 
 BIN = Path(sys.executable).parent
 REPORTS = ROOT / "build" / "tests"

@@ -79,6 +79,7 @@ class _Connection(sslproto.SSLProtocol):
 
     def __init__(self, app: asyncio.BaseProtocol, tls: ssl.SSLContext, among: set["_Connection"]) -> None:
         loop = asyncio.get_running_loop()
+        # The stub does not know that there may be no waiter: nobody waits for the handshake of a stranger.
         super().__init__(loop, app, tls, None, server_side=True, ssl_handshake_timeout=HANDSHAKE_S)  # type: ignore[arg-type]
         self._among = among
         self._cut: Callable[[], None] = lambda: None
