@@ -15,6 +15,7 @@ from isthmus_gateway.control import Parts, add_routes, register_metrics
 from isthmus_gateway.controllers import EXPORTS, Controllers
 from isthmus_gateway.distance import distances
 from isthmus_gateway.envoy import Admin, EnvoyFiles, EnvoyProcess, EnvoyState, HealthLog, answers_handler, find_envoy
+from isthmus_gateway.envoy.refusals import IngressRefusals
 from isthmus_gateway.envoy_feed import Refusal
 from isthmus_gateway.feeding import feeding
 from isthmus_gateway.fleet import Touched
@@ -90,6 +91,7 @@ class Agent:
         self._admin: Final = Admin(self._envoy_files.admin_socket)
         self._process: Final = EnvoyProcess(program, self._envoy_files, settings.envoy_concurrency)
         self._health: Final = HealthLog(self._envoy_files.health_log, self._admin)
+        self._refusals: Final = IngressRefusals(self._admin.stats, self.readiness, time.monotonic)
         self._identity: Final = identity
         self._snapshots: Final = SnapshotWriter(settings.data_dir / "snapshot", self._snapshot, self._warn_of_snapshot)
         self.hub: Final = Hub(
@@ -126,6 +128,7 @@ class Agent:
             self.envoy_state,
             self.hub,
             self.controllers,
+            self._refusals,
         )
         register_metrics(self.registry, parts)
         if self._process.running_pid() is None:
@@ -201,6 +204,7 @@ class Agent:
         tasks.start("snapshot", self._snapshots.run())
         tasks.start("tick", self._tick())
         tasks.start("distances", self._measure_distances())
+        tasks.start("ingress refusals", self._refusals.run())
 
     async def _say_farewell(self) -> None:
         """First the controllers tell the others to send nothing here any more; then Envoy may go."""

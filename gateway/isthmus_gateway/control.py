@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from isthmus_core.model import Gateway, LocalService, Protocol
 from isthmus_core.names import ClusterId, ServiceName
 from isthmus_gateway import status
 from isthmus_gateway.controllers import EXPORTS, IMPORTS, Controllers
-from isthmus_gateway.envoy import EnvoyState
+from isthmus_gateway.envoy import EnvoyState, IngressRefusals
 from isthmus_gateway.hub import Hub
 from isthmus_gateway.membership import Membership
 from isthmus_gateway.settings import GatewaySettings
@@ -35,6 +35,7 @@ class Parts:
     envoy: Latest[EnvoyState]
     hub: Hub
     controllers: Controllers
+    refusals: IngressRefusals
 
 
 def add_routes(app: web.Application, parts: Parts) -> None:
@@ -72,6 +73,7 @@ def state_of(parts: Parts, only: ServiceName | None = None) -> status.GatewaySta
             adopted=envoy.adopted,
             why=envoy.why,
             refused=tuple(status.RefusedResource(r.kind, r.name, r.reason) for r in parts.hub.feed.refusals),
+            ingress_refused=parts.refusals.count,
         ),
         zone_serial=parts.hub.zone.serial,
         zone_stale=parts.hub.zone.stale,
@@ -186,6 +188,11 @@ class _Numbers(Collector):
             _gauge("isthmus_envoy_running", "1 when Envoy runs", float(parts.envoy.value.running)),
             _gauge("isthmus_envoy_restarts", "How often Envoy was started again", parts.envoy.value.restarts),
             _gauge("isthmus_zone_serial", "Serial of the zone", parts.hub.zone.serial),
+        )
+        yield CounterMetricFamily(
+            "isthmus_ingress_refused_connections",
+            "Connections that the ingress refused for what the certificate says",
+            value=parts.refusals.count,
         )
         streams = GaugeMetricFamily("isthmus_controller_connected", "1 when connected", labels=["stream"])
         for stream, link in parts.controllers.links.items():

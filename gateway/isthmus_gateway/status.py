@@ -128,6 +128,7 @@ class EnvoyStatus(msgspec.Struct, frozen=True):
     adopted: bool
     why: str
     refused: tuple[RefusedResource, ...]
+    ingress_refused: int  # connections that were refused for what the certificate says
 
 
 class GatewayStatus(msgspec.Struct, frozen=True):

@@ -14,8 +14,10 @@ from integration.envoy.far_service import FAR, TCP_CHECK, healthy_at_b, publish_
 from integration.envoy.ingress_frames import PREFACE, ask_ingress, connect_request, settings_came, status_of
 from integration.trust.world import World as TrustWorld
 from isthmus_core.model import AppProtocol, CheckKind, HealthCheck
+from isthmus_gateway.envoy import IngressRefusals
 from isthmus_gateway.resources import Resources, build_identity
 from isthmus_gateway.resources.names import CLUSTER, ENDPOINT
+from isthmus_kit.readiness import Readiness
 from support.addresses import LoopbackNet
 from support.envoy_gateway import Pair, World, service_of
 from support.waiting import eventually
@@ -133,6 +135,8 @@ async def test_a_member_with_a_second_uri_name_is_refused(tmp_path: Path, loopba
     forge, authority = TrustWorld().forge, pair.world.authority("a")
     good, other = "spiffe://a.fed.test/gateway", "spiffe://a.fed.test/other"
     async with pair.running():
+        refusals = IngressRefusals(pair.b.admin.stats, readiness := Readiness(), lambda: 0.0)
+        await refusals.look()
         for uris, welcome in (([good], True), ([good, other], False), ([other, good], False), ([good, good], False)):
             leaf = forge(authority, uris, ["gateway.a.fed.test"])
             for request in (PREFACE, connect_request("echo.shop.svc.clusterset.local:8080")):
@@ -140,6 +144,9 @@ async def test_a_member_with_a_second_uri_name_is_refused(tmp_path: Path, loopba
                 assert settings_came(answer) if welcome else answer == b"", (uris, answer)
         counts = await pair.b.admin.stats(r"^ingress\.rbac\.denied$")
         assert counts == {"ingress.rbac.denied": 6}
+        await refusals.look()
+        assert refusals.count == 6
+        assert readiness.warnings()["refused callers"].startswith("6 connections were refused at the ingress")
         assert not pair.b.nacks
 
 
