@@ -105,7 +105,7 @@ def _plain(host: str) -> str | bytes:
 def _parse(answer: bytes) -> tuple[int, bytes]:
     """Status and body of a whole HTTP answer; raises OSError when it is none or not whole."""
     if not answer:
-        raise _Strange("it ended the connection without an answer")
+        raise _Strange("it ended the connection without an answer: it is no admin API, or is just stopping")
     head, blank, body = answer.partition(b"\r\n\r\n")
     lines = head.split(b"\r\n")
     words = lines[0].split(b" ", 2)

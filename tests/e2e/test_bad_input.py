@@ -92,7 +92,8 @@ def test_what_register_and_join_print_can_be_pasted(two: Federation, tmp_path: P
 
 def test_a_port_that_is_no_admin_api_is_named(two: Federation) -> None:
     said = refused(two, "status", "--controller", two.grpc)
-    assert said.startswith(f"no controller answers ({two.grpc}: what listens there is no admin API)")
+    wrong = f"{two.grpc}: it ended the connection without an answer: it is no admin API"
+    assert said.startswith(f"no controller answers ({wrong}")
 
 
 def test_a_controller_that_is_not_there_or_not_ours_is_named(two: Federation, tmp_path: Path) -> None:
