@@ -59,6 +59,7 @@ class PortRoute(msgspec.Struct, frozen=True):
     """The tiers of one port, best first; every tier has at least one target.
 
     `last_resort` is tried when nobody in any tier answers; `ready`: a check says that somebody in the tiers is healthy.
+    `lately`: those of it that answered a moment ago, named only beside the only tier of an HTTP port.
     Neither tiers nor a last resort: nobody can serve the port.
     """
 
@@ -66,6 +67,7 @@ class PortRoute(msgspec.Struct, frozen=True):
     tiers: tuple[tuple[Target, ...], ...]
     last_resort: tuple[Target, ...] = ()
     ready: bool = True
+    lately: tuple[Target, ...] = ()
 
 
 class ServiceRoute(msgspec.Struct, frozen=True):
@@ -91,11 +93,13 @@ def route(
     capacities: Mapping[ClusterId, Capacity],
     here: Here,
     unreachable: Set[ClusterId] = frozenset(),
+    lately: Set[ClusterId] = frozenset(),
 ) -> ServiceRoute:
     """The tiers of `imported` as seen from `here`.
 
     `capacities` holds one entry a cluster, this one's own included; `unreachable` names the clusters whose gateways
-    do not answer from here. Within the same rank this cluster's own endpoints come before a tunnel.
+    do not answer from here, `lately` those of them that did until a moment ago. Within the same rank this cluster's own
+    endpoints come before a tunnel.
     """
     found: list[tuple[tuple[int, int] | None, Candidate]] = []
     for exporter in imported.exporters:
@@ -110,7 +114,7 @@ def route(
         for key, candidate in found
     ]
     candidates.sort(key=lambda c: (c.tier is None, c.tier or 0, c.rank, c.cluster, c.locality))
-    ports = tuple(_port(port, imported, candidates) for port in imported.ports)
+    ports = tuple(_port(port, imported, candidates, lately) for port in imported.ports)
     return ServiceRoute(imported.service, ports, tuple(candidates))
 
 
@@ -182,7 +186,7 @@ def _doubt(ready: int, total: int, unreachable: bool) -> str:
     return "its gateways do not answer from here" if unreachable else ""
 
 
-def _port(port: ServicePort, imported: Import, candidates: list[Candidate]) -> PortRoute:
+def _port(port: ServicePort, imported: Import, candidates: list[Candidate], lately: Set[ClusterId]) -> PortRoute:
     """Tiers of one port without gaps: only exporters that really serve the port take part."""
     servers = {e.cluster for e in imported.exporters if port.name in e.port_names}
     tiers: dict[int, list[Target]] = {}
@@ -194,5 +198,7 @@ def _port(port: ServicePort, imported: Import, candidates: list[Candidate]) -> P
         Target(c.cluster, c.locality, c.total, c.local) for c in candidates if c.last_resort and c.cluster in servers
     )
     ready = any(c.tier is not None and c.ready and c.cluster in servers for c in candidates)
-    # Without a last resort nobody asks, and a route that says the same as before need not be told.
-    return PortRoute(port, tuple(tuple(tiers[number]) for number in sorted(tiers)), last, ready or not last)
+    # Where nobody asks, nothing is said: a route that says the same as before need not be told.
+    asked = ready and len(tiers) == 1 and port.app_protocol.is_http
+    hopeful = tuple(target for target in last if target.cluster in lately) if asked else ()
+    return PortRoute(port, tuple(tuple(tiers[number]) for number in sorted(tiers)), last, ready or not last, hopeful)

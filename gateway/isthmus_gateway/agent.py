@@ -331,6 +331,7 @@ class Agent:
             if self.hub.offers.waiting:
                 self.hub.offers.look()
             self.hub.release_names()
+            self.hub.lose_hope()
             if ticks % SLOW_TICKS == 0:
                 self.hub.confirm(self.controllers.age(time.monotonic()), self.settings.stale_after_s)
                 self.readiness.warn("identity", self._identity.trouble)

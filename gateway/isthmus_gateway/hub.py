@@ -36,6 +36,8 @@ from isthmus_sync import Acked, Nacked
 log = logging.getLogger(__name__)
 
 _NAMED = 5  # so many of a long list stand in a sentence
+STUTTER_S = 5.0
+"""A cluster that does not answer for so long does not only stutter."""
 
 
 class Hub:
@@ -71,10 +73,12 @@ class Hub:
         self._reserved: Final = frozenset({settings.listen_address, settings.advertise_address})
         self._health_log: Final = health_log
         self._readiness: Final = readiness
+        self._clock: Final = clock
         self._wall_ms: Final = wall_ms
         self._on_change: Final = on_change
         self._roots = b""
         self._exported: dict[ServiceName, tuple[object, ...]] = {}
+        self._lost_at: dict[ClusterId, float] = {}
         self._listen: Final = (settings.listen_address, settings.listen_port)
         self._callers: frozenset[ClusterId] = frozenset()
         self._open_doors()
@@ -164,8 +168,16 @@ class Hub:
         if lost == (cluster in self.routes.unreachable):
             return
         (self.routes.unreachable.add if lost else self.routes.unreachable.discard)(cluster)
+        (self.routes.lately.add if lost else self.routes.lately.discard)(cluster)
+        self._lost_at[cluster] = self._clock()
         log.warning("cluster unreachable" if lost else "cluster reachable again", extra={"cluster": cluster})
         self.routes.touch(self.fleet.services_of(cluster))
+
+    def lose_hope(self) -> None:
+        """Time goes by: who has not answered for a while is not expected back in a moment."""
+        for cluster in [c for c in self.routes.lately if self._clock() - self._lost_at[c] >= STUTTER_S]:
+            self.routes.lately.remove(cluster)
+            self.routes.touch(self.fleet.services_of(cluster))
 
     def _tell_trust(self) -> None:
         secrets = build_trust(self._roots, self._me, self.fleet.clusters.values())

@@ -38,6 +38,8 @@ class Routes:
         self.routes: dict[ServiceName, ServiceRoute] = {}
         self.local: dict[ServiceName, LocalService] = {}
         self.unreachable: set[ClusterId] = set()
+        self.lately: set[ClusterId] = set()
+        """Those of the unreachable that answered until a moment ago."""
         self.vips: Mapping[ServiceName, str] = {}
         self.exhausted: tuple[ServiceName, ...] = ()
         self._here = here
@@ -116,7 +118,7 @@ class Routes:
             return
         capacities, local, vip = self.capacities(service), self.local.get(service), self.vip(service)
         before = self.routes.get(service)
-        found = route(imported, self.fleet.clusters, capacities, self._here, self.unreachable)
+        found = route(imported, self.fleet.clusters, capacities, self._here, self.unreachable, self.lately)
         self.routes[service] = found
         check = local.health_check if local else None
         shape: Shape = (imported.ports, vip, imported.session_affinity, check)

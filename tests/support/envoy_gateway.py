@@ -132,6 +132,7 @@ class EnvoyGateway:
         self.heard: dict[str, float] = {}
         self.nacks: list[Nacked] = []
         self.unreachable: set[ClusterId] = set()
+        self.lately: set[ClusterId] = set()
         self.move_services = True
         self.follows_answers = True
         self._services: dict[
@@ -190,7 +191,7 @@ class EnvoyGateway:
     def _route(self, service: ServiceName) -> ServiceRoute:
         capacities, _, exports = self._services[service]
         here = Here(self.me.id, self.me.locality)
-        return route(merge(exports).service, self.world.members, capacities, here, self.unreachable)
+        return route(merge(exports).service, self.world.members, capacities, here, self.unreachable, self.lately)
 
     def _on_verdicts(self, verdicts: tuple[Verdict, ...]) -> None:
         for verdict in verdicts:
@@ -204,7 +205,17 @@ class EnvoyGateway:
                 continue
             (self.unreachable.add if down else self.unreachable.discard)(other.id)
             moved = True
-        if moved and self.move_services:
+            (self.lately.add if down else self.lately.discard)(other.id)
+        if moved:
+            self._move()
+
+    def lose_hope(self) -> None:
+        """As the agent does after some seconds: who does not answer now is not expected back in a moment."""
+        self.lately.clear()
+        self._move()
+
+    def _move(self) -> None:
+        if self.move_services:
             with self.publication.change() as caches:
                 for service, (_, local, _) in self._services.items():
                     for name, body in build_assignments(self._route(service), local).items():

@@ -70,6 +70,8 @@ def _service(service: ServiceName, route: PortRoute, local: LocalService | None)
         _add_last_resort(assignment, service, route, priority, HealthStatus.DEGRADED)
         # A tier that has lost some of its endpoints keeps everything: there is no other to relieve it.
         assignment.policy.overprovisioning_factor.value = ONE_IS_ENOUGH
+    elif priority == 1 and route.lately:
+        _add_stuttering(assignment, service, route)
     return assignment
 
 
@@ -78,10 +80,32 @@ def _add_last_resort(
 ) -> None:
     """Clusters that look dead, for requests that nobody else answers (docs/decisions/0010)."""
     for target in route.last_resort:
-        host = _tunnel(service, route.port, target, names.last_resort_listener(target.cluster))
-        host.health_status = health
-        where = _locality(target.locality, target.cluster)
-        assignment.endpoints.append(LocalityLbEndpoints(locality=where, priority=priority, lb_endpoints=[host]))
+        assignment.endpoints.append(_anyway(service, route.port, target, priority, health))
+
+
+def _add_stuttering(assignment: ClusterLoadAssignment, service: ServiceName, route: PortRoute) -> None:
+    """Clusters that may be back in a moment, beside a tier that has too few endpoints for a real last resort.
+
+    They take part once everybody in the tier is ejected or sick: Envoy's panic then tries all of them, and a retry who
+    was not asked yet. It finds him for sure only among equal weights (http.CHOICES).
+    """
+    weight = min(host.load_balancing_weight.value for group in assignment.endpoints for host in group.lb_endpoints)
+    for target in route.lately:
+        group = _anyway(service, route.port, target, 0, HealthStatus.UNHEALTHY)
+        group.lb_endpoints[0].load_balancing_weight.value = weight
+        assignment.endpoints.append(group)
+    # It is no panic that most of the hosts are last resorts.
+    assignment.policy.overprovisioning_factor.value = ONE_IS_ENOUGH
+
+
+def _anyway(
+    service: ServiceName, port: ServicePort, target: Target, priority: int, health: HealthStatus
+) -> LocalityLbEndpoints:
+    """A cluster by the way that no probe closes."""
+    host = _tunnel(service, port, target, names.last_resort_listener(target.cluster))
+    host.health_status = health
+    where = _locality(target.locality, target.cluster)
+    return LocalityLbEndpoints(locality=where, priority=priority, lb_endpoints=[host])
 
 
 def _group(

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,6 +21,8 @@ RATE = 40
 STUTTER_S = 0.8
 MOVED_S = 0.2
 """Between the probe's verdict and Envoy's new assignment requests are refused; so long on a busy machine."""
+EJECTED_S = 0.2
+"""Five bad answers in a row, which two requests are, and the same."""
 FOUND_S = 0.5
 """Two checks of the only endpoint, 0.1 s apart, and the same."""
 
@@ -90,6 +93,52 @@ async def test_a_check_that_finds_everybody_sick_opens_the_last_resort(
                 os.kill(near.pid, signal.SIGKILL)
                 await asyncio.sleep(STUTTER_S)
     assert load.outcomes["far"] and load.lost("near", "far") <= RATE * FOUND_S, load.outcomes
+
+
+@asynccontextmanager
+async def one_near_endpoint(folder: Path, net: LoopbackNet) -> AsyncIterator[tuple[Pair, Path]]:
+    """A service with one endpoint here, which answers 503 while the file exists, and one in cluster b."""
+    pair = Pair(folder, net)
+    sick = folder / "sick"
+    near, near_at = pair.backend("near", sick=sick)
+    far, far_at = pair.backend("far")
+    with near, far:
+        async with pair.running():
+            await told(pair, service_of("echo", [far_at], locality=FAR), service_of("echo", [near_at]))
+            yield pair, sick
+
+
+@pytest.mark.anyio
+async def test_what_the_only_endpoint_at_home_answers_badly_waits_for_a_stuttering_cluster(
+    tmp_path: Path, loopback_net: LoopbackNet
+) -> None:
+    async with (
+        one_near_endpoint(tmp_path, loopback_net) as (pair, sick),
+        open_load(pair.vip, 8080, RATE, 3.0) as load,
+        stuttering(pair),
+    ):
+        sick.touch()
+        await asyncio.sleep(STUTTER_S)
+    assert load.outcomes["far"] and load.lost("near", "far") <= RATE * EJECTED_S, load.outcomes
+
+
+@pytest.mark.anyio
+async def test_the_only_endpoint_is_not_left_for_a_cluster_that_is_gone(
+    tmp_path: Path, loopback_net: LoopbackNet
+) -> None:
+    async with one_near_endpoint(tmp_path, loopback_net) as (pair, sick), stuttering(pair):
+
+        async def ejected() -> bool:
+            _, state = await pair.a.admin._ask("GET", "/clusters?filter=service/")
+            return b"/failed_outlier_check" in state
+
+        sick.touch()
+        async with open_load(pair.vip, 8080, RATE, 2.0) as load:
+            await eventually(ejected, 10, 0.01)
+            sick.unlink()
+            well = time.monotonic()
+    answers = {outcome for due, _, outcome in load.records if due > well}
+    assert answers == {"near"}, load.outcomes
 
 
 @pytest.mark.anyio

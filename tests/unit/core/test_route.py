@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from isthmus_core.model import (
+    AppProtocol,
     Capacity,
     Cluster,
     ClusterState,
@@ -47,10 +48,11 @@ def decide(
     unreachable: frozenset[ClusterId] = frozenset(),
     ports: tuple[ServicePort, ...] = (HTTP,),
     served: Mapping[str, tuple[str, ...]] | None = None,
+    lately: frozenset[ClusterId] = frozenset(),
 ) -> ServiceRoute:
     exporters = tuple(Exporter(c.id, (served or {}).get(c.id, ("http",))) for c in clusters)
     imported = Import(SERVICE, ServiceType.CLUSTER_SET_IP, ports, exporters)
-    return route(imported, {c.id: c for c in clusters}, {c.cluster: c for c in capacities}, HERE, unreachable)
+    return route(imported, {c.id: c for c in clusters}, {c.cluster: c for c in capacities}, HERE, unreachable, lately)
 
 
 def names(decided: ServiceRoute, port: int = 0) -> list[list[str]]:
@@ -159,6 +161,23 @@ def test_a_port_with_a_last_resort_tells_whether_anybody_before_it_is_healthy(re
     capacities = [capacity("home", str(HOME), ready, 1), capacity("b", "gcp/x/y", 1)]
     assert decide(clusters, capacities, frozenset({ClusterId("b")})).ports[0].ready == bool(ready)
     assert decide(clusters, capacities).ports[0].ready, "without a last resort it is not asked"
+
+
+def test_a_cluster_that_answered_a_moment_ago_is_named_beside_the_only_tier_of_an_http_port() -> None:
+    b = frozenset({ClusterId("b")})
+    clusters = [cluster("home", str(HOME)), cluster("b", "gcp/x/y"), cluster("c", "gcp/x/z")]
+    capacities = [capacity("home", str(HOME), 1), capacity("b", "gcp/x/y", 1), capacity("c", "gcp/x/z", 1)]
+    web, raw = ServicePort("http", 80, app_protocol=AppProtocol.HTTP), ServicePort("http", 81)
+
+    def hopeful(several: int, lately: frozenset[ClusterId], port: ServicePort) -> list[ClusterId]:
+        decided = decide(clusters[:several], capacities[:several], b, ports=(port,), lately=lately).ports[0]
+        assert [target.cluster for target in decided.last_resort] == ["b"]
+        return [target.cluster for target in decided.lately]
+
+    assert hopeful(2, b, web) == ["b"]
+    assert hopeful(2, b, raw) == [], "what is connected to a cluster that is gone cannot move"
+    assert hopeful(2, frozenset(), web) == [], "it has not answered for long"
+    assert hopeful(3, b, web) == [], "there is another tier"
 
 
 def test_only_who_serves_the_port_is_its_last_resort() -> None:

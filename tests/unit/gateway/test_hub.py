@@ -3,16 +3,16 @@
 import msgspec
 import pytest
 
-from isthmus_core.model import ClusterState
+from isthmus_core.model import AppProtocol, ClusterState
 from isthmus_core.names import Locality, ServiceName
 from isthmus_gateway.envoy_feed import Refusal
-from isthmus_gateway.hub import sentence_of
+from isthmus_gateway.hub import STUTTER_S, sentence_of
 from isthmus_gateway.resources.names import CLUSTER, LISTENER, SECRET
 from isthmus_gateway.snapshot import Snapshot
 from isthmus_sync import CLUSTER as FLEET
 from isthmus_sync import IMPORT, ZONE_HEADER, ZONE_SERVICE, Acked, Nacked, Rejection
 from isthmus_sync.proto import isthmus_pb2 as pb
-from support.gateway_values import ECHO, capacity, cluster, imported, removed
+from support.gateway_values import ECHO, HTTP, capacity, cluster, imported, removed
 from unit.gateway.hub_world import EAST, World, exported, serving
 
 
@@ -72,6 +72,29 @@ def test_a_dead_cluster_is_left_out_until_one_of_its_gateways_answers() -> None:
     assert "do not answer" in world.hub.routes.routes[ECHO].candidates[0].why
     world.verdicts("gateway/east", True, where)
     assert world.hub.routes.unreachable == set() and world.targets() == [["tunnel/east"]]
+
+
+def test_a_cluster_that_died_a_moment_ago_may_be_back_in_another() -> None:
+    world = serving(World())
+    web = msgspec.structs.replace(HTTP, app_protocol=AppProtocol.HTTP)
+    world.describe(exported("10.0.0.1", ports=(web,)))
+    world.tell(imported("east", "here", port=web), version="2")
+    world.verdicts(f"local/{ECHO.authority(80)}", True, ("10.0.0.1", 80))
+    where = (world.hub.fleet.clusters[EAST].gateways[0].address, 15443)
+    world.verdicts("gateway/east", False, where)
+    assert world.targets() == [["10.0.0.1", "last/east"]]
+    world.now += STUTTER_S - 0.1
+    world.hub.lose_hope()
+    world.settle()
+    assert world.targets() == [["10.0.0.1", "last/east"]]
+    world.now += 0.2
+    world.hub.lose_hope()
+    world.settle()
+    assert world.targets() == [["10.0.0.1"]] and world.hub.routes.unreachable == {EAST}
+    world.verdicts("gateway/east", True, where)
+    world.hub.lose_hope()
+    world.settle()
+    assert world.targets() == [["10.0.0.1"], ["tunnel/east"]]
 
 
 def test_one_living_gateway_keeps_a_cluster_reachable() -> None:

@@ -130,9 +130,11 @@ def test_endpoints_that_are_not_ready_are_left_out() -> None:
     assert [h.endpoint.address.socket_address.address for h in found.endpoints[0].lb_endpoints] == ["127.0.0.2"]
 
 
-def doubted(*tiers: tuple[Target, ...], ready: bool, own_endpoints: int = 2) -> ClusterLoadAssignment:
+def doubted(
+    *tiers: tuple[Target, ...], ready: bool, own_endpoints: int = 2, lately: tuple[Target, ...] = ()
+) -> ClusterLoadAssignment:
     """The assignment of a port whose last resort is cluster B."""
-    route = ServiceRoute(ECHO, (PortRoute(WEB, tiers, (tunnel(),), ready),), ())
+    route = ServiceRoute(ECHO, (PortRoute(WEB, tiers, (tunnel(),), ready, lately),), ())
     return assignment(route, local(*(endpoint(f"127.0.0.{n}") for n in range(own_endpoints))))
 
 
@@ -160,6 +162,17 @@ def test_any_other_last_resort_is_for_when_all_are_sick(tiers: tuple[tuple[Targe
 def test_a_last_resort_is_left_out_where_ejection_could_leave_nobody_else() -> None:
     assert len(doubted((own(),), ready=True, own_endpoints=1).endpoints) == 1
     assert len(doubted((own(),), (tunnel(C),), ready=True).endpoints) == 2
+
+
+def test_there_it_is_for_when_all_are_ejected_if_it_answered_a_moment_ago() -> None:
+    found = doubted((own(),), ready=True, own_endpoints=1, lately=(tunnel(),))
+    near, last = found.endpoints
+    assert (near.priority, last.priority) == (0, 0)
+    internal = last.lb_endpoints[0].endpoint.address.envoy_internal_address
+    assert (internal.server_listener_name, last.lb_endpoints[0].health_status) == ("last/b", HealthStatus.UNHEALTHY)
+    weights = [group.lb_endpoints[0].load_balancing_weight.value for group in found.endpoints]
+    assert weights == [1, 1], "however many endpoints the cluster that looks dead has"
+    assert found.policy.overprovisioning_factor.value >= 100_000, "a hundred dead clusters are no panic"
 
 
 def test_a_service_that_nobody_serves_has_an_empty_assignment() -> None:
