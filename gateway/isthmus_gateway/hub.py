@@ -111,7 +111,7 @@ class Hub:
         for name, reason in touched.rejected.items():
             log.warning("resource of the controller refused", extra={"resource": name, "reason": reason})
         if touched.imports:
-            self.routes.allocate_vips(self._reserved)
+            self.routes.allocate_vips(self._reserved, complete=self.known)
             self._warn_about_vips()
         for cluster in touched.clusters:
             self.remotes.retain(cluster, self.fleet.clusters.get(cluster))

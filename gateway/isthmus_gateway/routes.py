@@ -55,10 +55,13 @@ class Routes:
         """Addresses from an earlier life."""
         self.vips = {ServiceName(*name.split("/", 1)): address for name, address in vips.items() if "/" in name}
 
-    def allocate_vips(self, reserved: frozenset[str]) -> None:
-        """Give each import with an address of its own one; to be called when imports came or went."""
+    def allocate_vips(self, reserved: frozenset[str], *, complete: bool = True) -> None:
+        """Give each import with an address of its own one; to be called when imports came or went.
+
+        Not `complete`: more imports are still to come.
+        """
         wanted = [name for name, held in self.fleet.imports.items() if held.type is ServiceType.CLUSTER_SET_IP]
-        result = allocate(wanted, self.vips, self._pool, reserved)
+        result = allocate(wanted, self.vips, self._pool, reserved, complete=complete)
         self.touch(name for name in wanted if result.assigned.get(name) != self.vips.get(name))
         self.vips, self.exhausted = result.assigned, result.exhausted
 

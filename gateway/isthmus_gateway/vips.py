@@ -3,6 +3,7 @@
 import hashlib
 import ipaddress
 from collections.abc import Iterable, Mapping, Set
+from functools import lru_cache
 
 import msgspec
 
@@ -11,11 +12,16 @@ from isthmus_core.names import ServiceName
 
 Range = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+REMEMBERED = 4096
+"""So many services that are gone are remembered at least; beyond that as many as there are. Else the snapshot, and the
+work for each service that comes or goes, would grow with every name that there ever was."""
+
 
 class Allocation(msgspec.Struct, frozen=True):
     """Who has which address, and the services for which none was left.
 
-    `assigned` also remembers services that are gone, so that they get their address back when they return.
+    `assigned` also remembers services that are gone, so that they get their address back when they return: these first,
+    in the order in which they went.
     """
 
     assigned: Mapping[ServiceName, str]
@@ -36,21 +42,26 @@ def allocate(
     assigned: Mapping[ServiceName, str],
     pool: Range,
     reserved: Set[str] = frozenset(),
+    *,
+    complete: bool = True,
 ) -> Allocation:
-    """An address of `pool` for each wanted service.
+    """An address of `pool` for each wanted service; not `complete`: there may be more of them, so nobody is forgotten.
 
     A service that has one keeps it. A new one starts to look at the hash of its name, so that gateways that never
-    talked to each other mostly agree. When the pool is full, addresses of services that are gone are given away.
+    talked to each other mostly agree. When the pool is full, addresses of services that are gone are given away,
+    of those that have been gone for longest first.
     """
-    services = sorted(set(wanted))
-    kept = {name: address for name, address in assigned.items() if _usable(address, pool, reserved)}
-    taken = set(kept.values()) | {address for address in reserved if _usable(address, pool, frozenset())}
-    wanted_now = set(services)
-    gone = [name for name in kept if name not in wanted_now]
+    services = set(wanted)
+    usable = _usable(assigned.values(), pool, reserved)
+    known = {name: address for name, address in assigned.items() if address in usable}
+    gone = [name for name in known if name not in services]
+    if complete:
+        del gone[: max(0, len(gone) - max(REMEMBERED, len(services)))]
+    kept = {name: known[name] for name in gone}
+    kept.update((name, address) for name, address in known.items() if name in services)
+    taken = set(kept.values()) | _usable(reserved, pool, frozenset())
     exhausted: list[ServiceName] = []
-    for service in services:
-        if service in kept:
-            continue
+    for service in sorted(services - kept.keys()):
         if len(taken) < _bounds(pool)[1]:
             address = _probe(service, pool, taken)
         elif gone:
@@ -69,10 +80,17 @@ def _bounds(pool: Range) -> tuple[int, int]:
     return (first, size) if size <= 2 else (first + 1, size - 2)
 
 
-def _usable(address: str, pool: Range, reserved: Set[str]) -> bool:
+def _usable(addresses: Iterable[str], pool: Range, reserved: Set[str]) -> set[str]:
+    version, (first, size) = pool.version, _bounds(pool)
+    found = ((address, *_parsed(address)) for address in addresses)
+    return {a for a, is_version, number in found if is_version == version and first <= number < first + size} - reserved
+
+
+@lru_cache(maxsize=65_536)
+def _parsed(address: str) -> tuple[int, int]:
+    """Version and number: all addresses are looked at whenever a service comes or goes."""
     value = ipaddress.ip_address(address)
-    first, size = _bounds(pool)
-    return value.version == pool.version and first <= int(value) < first + size and address not in reserved
+    return value.version, int(value)
 
 
 def _probe(service: ServiceName, pool: Range, taken: Set[str]) -> str:

@@ -9,6 +9,7 @@ from isthmus_gateway.envoy_feed import Refusal
 from isthmus_gateway.hub import STUTTER_S, sentence_of
 from isthmus_gateway.resources.names import CLUSTER, LISTENER, SECRET
 from isthmus_gateway.snapshot import Snapshot
+from isthmus_gateway.vips import REMEMBERED
 from isthmus_sync import CLUSTER as FLEET
 from isthmus_sync import IMPORT, ZONE_HEADER, ZONE_SERVICE, Acked, Nacked, Rejection
 from isthmus_sync.proto import isthmus_pb2 as pb
@@ -62,6 +63,17 @@ def test_a_service_that_is_exported_by_nobody_any_more_is_gone_everywhere() -> N
     assert world.names(LISTENER) == {"ingress", "tunnel/east", "last/east"}
     assert "shop/echo" not in world.hub.zone.publication[ZONE_SERVICE]
     assert ECHO not in world.hub.routes.routes
+
+
+def test_addresses_of_an_earlier_life_stay_known_until_all_of_the_fleet_is() -> None:
+    world = World("127.80.0.0/16")
+    gone = {f"ci/s{number}": f"127.80.{number // 250}.{number % 250 + 1}" for number in range(REMEMBERED + 100)}
+    world.hub.routes.restore_vips(gone)
+    world.tell(cluster("east"), imported("east"))
+    assert len(world.hub.routes.vips) == len(gone) + 1
+    world.hub.become_known()
+    world.hub.take_fleet(world.hub.fleet.apply(removed(IMPORT, "shop/echo")))
+    assert len(world.hub.routes.vips) == REMEMBERED
 
 
 def test_a_dead_cluster_is_left_out_until_one_of_its_gateways_answers() -> None:

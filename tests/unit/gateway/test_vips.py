@@ -4,7 +4,7 @@ import pytest
 
 from isthmus_core.errors import InvalidInput
 from isthmus_core.names import ServiceName
-from isthmus_gateway.vips import allocate, parse_range
+from isthmus_gateway.vips import REMEMBERED, allocate, parse_range
 
 POOL = parse_range("127.80.0.0/29")  # six addresses
 NAMES = [ServiceName("shop", f"s{n}") for n in range(10)]
@@ -33,6 +33,29 @@ def test_a_full_range_takes_addresses_of_services_that_are_gone_and_then_names_w
     after = allocate(NAMES[1:8], before, POOL)
     assert len(set(after.assigned.values())) == 6 and NAMES[6] in after.assigned
     assert after.exhausted == (NAMES[7],)
+
+
+def test_of_many_services_that_are_gone_those_that_went_first_are_forgotten() -> None:
+    pool, stays = parse_range("127.80.0.0/16"), ServiceName("shop", "stays")
+    passers = [ServiceName("ci", f"s{number}") for number in range(REMEMBERED + 100)]
+    assigned = allocate([stays], {}, pool).assigned
+    address = assigned[stays]
+    for start in range(0, len(passers), 50):
+        assigned = allocate([stays, *passers[start : start + 50]], assigned, pool).assigned
+    # The oldest of all goes last, so it is remembered longest.
+    for wanted in ([stays], []):
+        assigned = allocate(wanted, assigned, pool).assigned
+    assert list(assigned) == [*passers[101:], stays]
+    assert allocate([stays], assigned, pool).assigned[stays] == address
+
+
+def test_nobody_is_forgotten_while_more_services_are_to_come() -> None:
+    pool = parse_range("127.80.0.0/16")
+    names = [ServiceName("shop", f"s{number}") for number in range(REMEMBERED + 100)]
+    others = reversed(allocate(names, {}, pool).assigned.values())  # not those that anybody would get anew
+    before = dict(zip(names, others, strict=True))
+    first = allocate(names[:10], before, pool, complete=False).assigned
+    assert allocate(names, first, pool).assigned == before
 
 
 def test_reserved_addresses_and_the_ends_of_the_range_are_nobodys() -> None:
