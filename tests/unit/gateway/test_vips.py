@@ -52,7 +52,7 @@ def test_of_many_services_that_are_gone_those_that_went_first_are_forgotten() ->
 def test_nobody_is_forgotten_while_more_services_are_to_come() -> None:
     pool = parse_range("127.80.0.0/16")
     names = [ServiceName("shop", f"s{number}") for number in range(REMEMBERED + 100)]
-    others = reversed(allocate(names, {}, pool).assigned.values())  # not those that anybody would get anew
+    others = [*allocate(names, {}, pool).assigned.values()][::-1]  # not those that anybody would get anew
     before = dict(zip(names, others, strict=True))
     first = allocate(names[:10], before, pool, complete=False).assigned
     assert allocate(names, first, pool).assigned == before
