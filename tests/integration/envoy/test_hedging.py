@@ -100,16 +100,18 @@ async def hedged(tmp_path: Path, loopback_net: LoopbackNet) -> AsyncIterator[Hed
     pair = Pair(tmp_path, loopback_net)
     here, there = loopback_net.next(), loopback_net.next()
     check = HealthCheck(CheckKind.TCP)
-    async with pair.running(), aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=4)) as session:
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=4)) as session:
         found = Hedged(pair, session)
         runners = [await found.near.start(here), await found.far.start(there)]
         try:
-            remote = service_of("echo", [(there, 9001)], locality="gcp/eu-west-4/b", check=check)
-            pair.b.export(remote)
-            pair.a.serve(pair.vip, service_of("echo", [(here, 9001)], check=check), [("b", remote)])
-            await pair.a.serving("egress/shop/echo/8080")
-            await eventually(found.served, 10)
-            yield found
+            # Servers end last: a check of Envoy's that comes while they close would be left open.
+            async with pair.running():
+                remote = service_of("echo", [(there, 9001)], locality="gcp/eu-west-4/b", check=check)
+                pair.b.export(remote)
+                pair.a.serve(pair.vip, service_of("echo", [(here, 9001)], check=check), [("b", remote)])
+                await pair.a.serving("egress/shop/echo/8080")
+                await eventually(found.served, 10)
+                yield found
         finally:
             for runner in runners:
                 await runner.cleanup()
