@@ -289,6 +289,48 @@ async def test_the_first_byte_over_a_slow_wire_takes_one_round_trip_for_requests
     assert median(requests) + trip / 2 < median(lines), "a request waited for a tunnel of its own"
 
 
+async def test_requests_do_not_stand_in_line_behind_bulk_transfers(hosts: HostFederation) -> None:
+    """All services share a connection, and a narrow wire: what is said later waits for all that is in line for it."""
+    west, neighbour, megabit = hosts["west"], hosts["neighbour"], 100
+    neighbour.offer("bulk", 9000, protocol="tcp")
+    bulk, web = (west.vip("bulk"), 9000), (west.vip("solo-neighbour"), 8080)
+    await answered_by(LineLoadAt(west.host, "bulk", *bulk, 1), "neighbour")
+
+    async def transfer(echoed: list[int]) -> None:
+        line = b"x" * 65_000 + b"\n"
+        reader, writer = await connect(west.host, bulk)
+        try:
+            writer.write(line * 16)  # enough to keep the wire busy, and each client has them come back as they go
+            while content := await reader.read(1 << 18):
+                echoed[0] += len(content)
+                writer.write(line * content.count(b"\n"))
+        finally:
+            writer.transport.abort()
+
+    async def waits(count: int) -> list[float]:
+        reader, writer = await connect(west.host, web)
+        took = []
+        for _ in range(count):
+            started = time.monotonic()
+            writer.write(b"GET / HTTP/1.1\r\nHost: e\r\n\r\n")
+            await reader.readuntil(b"neighbour")
+            took.append(time.monotonic() - started)
+            await asyncio.sleep(0.02)
+        writer.close()
+        return took
+
+    echoed = [0]
+    with neighbour.host.narrow(megabit):
+        async with asyncio.TaskGroup() as group:
+            transfers = [group.create_task(transfer(echoed), name="transfer") for _ in range(4)]
+            await eventually(lambda: echoed[0] > 10_000_000, 20)
+            in_line = median(await waits(40)) * megabit * 125_000
+            for one in transfers:
+                one.cancel()
+    print(f"a request waited for {in_line / 1000:.0f} kB in front of it")
+    assert in_line < 1_500_000
+
+
 async def test_a_machine_without_a_gateway_uses_that_of_its_cluster(hosts: HostFederation) -> None:
     """Virtual addresses that others reach: a range of real ones, which the gateway's host takes as its own (AnyIP)."""
     east, laptop = hosts["east"], hosts.network.host("laptop")

@@ -80,6 +80,16 @@ class Host:
         _run("ip", "-n", self.namespace, *words)
 
     @contextlib.contextmanager
+    def narrow(self, megabit: int) -> Iterator[None]:
+        """In the block, what this host sends to others leaves it at so many megabits a second (tc-tbf(8))."""
+        wire = ("tc", "-n", self.namespace, "qdisc")
+        _run(*wire, "add", "dev", "eth0", "root", *f"tbf rate {megabit}mbit burst 64kb limit 100kb".split())
+        try:
+            yield
+        finally:
+            _run(*wire, "del", "dev", "eth0", "root")
+
+    @contextlib.contextmanager
     def inside(self) -> Iterator[None]:
         """What the block does, it does on this host: sockets opened and processes started in it belong here for life.
 

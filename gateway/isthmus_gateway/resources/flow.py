@@ -1,6 +1,7 @@
-"""What tunnels that share a connection may do to each other: hold data back, and end all at once."""
+"""What tunnels that share a connection may do to each other: hold data back, stand in line, and end all at once."""
 
 from envoy.config.core.v3.protocol_pb2 import Http2ProtocolOptions, KeepaliveSettings
+from envoy.config.core.v3.socket_option_pb2 import SocketOption
 from google.protobuf.wrappers_pb2 import UInt64Value
 
 from isthmus_gateway.resources.encode import milliseconds, number
@@ -17,6 +18,14 @@ TUNNELS_A_CONNECTION = CONNECTION_WINDOW // STREAM_WINDOW
 # A client that goes away resets its tunnel. Envoy takes more than a thousand resets, or 33 a second from then on, for
 # an attack (CVE-2023-44487) and closes the connection with everybody's tunnels. Its other limit is in bootstrap.py.
 RESETS = 1_000_000
+
+# What may stand in line for the wire, in bytes: all that is said later, by whichever service, waits for it. A tunnel
+# adds so much at a time, so much waits in Envoy, and so much in the kernel. By default each tunnel may add 1 MiB, and
+# the kernel takes several (docs/decisions/0012).
+TURN = 64 * 1024
+LINE = 256 * 1024
+UNSENT = 128 * 1024
+IPPROTO_TCP, TCP_NOTSENT_LOWAT = 6, 25  # Linux: tcp(7)
 
 
 def tunnels(ping_ms: int, patience_ms: int) -> Http2ProtocolOptions:
@@ -41,3 +50,8 @@ def with_resets(options: Http2ProtocolOptions) -> Http2ProtocolOptions:
         tag = field << 3 | 2
         options.MergeFromString(bytes((tag & 0x7F | 0x80, tag >> 7, len(limit))) + limit)
     return options
+
+
+def short_line() -> SocketOption:
+    """The kernel takes no more than it can send soon; what waits in Envoy takes turns, tunnel by tunnel."""
+    return SocketOption(level=IPPROTO_TCP, name=TCP_NOTSENT_LOWAT, int_value=UNSENT)

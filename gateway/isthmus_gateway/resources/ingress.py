@@ -40,8 +40,8 @@ from isthmus_gateway.resources.assignments import build_export_assignments
 from isthmus_gateway.resources.bootstrap import HTTP_OPTIONS
 from isthmus_gateway.resources.callers import PATIENCE_MS, doors, reads_callers
 from isthmus_gateway.resources.checks import active_checks, balancing, circuit_breakers
-from isthmus_gateway.resources.encode import Resources, ads, encoded, extension, milliseconds, no, packed
-from isthmus_gateway.resources.flow import tunnels
+from isthmus_gateway.resources.encode import Resources, ads, encoded, extension, milliseconds, no, number, packed
+from isthmus_gateway.resources.flow import LINE, TURN, short_line, tunnels
 from isthmus_gateway.resources.http import router
 from isthmus_gateway.resources.services import upstream_http
 
@@ -84,6 +84,8 @@ def build_ingress(address: str, port: int, callers: Iterable[ClusterId]) -> dict
                 Filter(name="envoy.filters.network.http_connection_manager", typed_config=packed(manager)),
             ],
         ),
+        per_connection_buffer_limit_bytes=number(LINE),
+        socket_options=[short_line()],  # those who are accepted have it, too
         stat_prefix=names.INGRESS,
     )
     return {names.INGRESS: encoded(listener)}
@@ -106,6 +108,7 @@ def _local(local: LocalService, port: ServicePort, health_log: str) -> Cluster:
         type=Cluster.EDS,
         eds_cluster_config=Cluster.EdsClusterConfig(eds_config=ads()),
         connect_timeout=milliseconds(500),
+        per_connection_buffer_limit_bytes=number(TURN),
         lb_policy=Cluster.ROUND_ROBIN,
         circuit_breakers=circuit_breakers(),
         # Other clusters must hear of a death before they send anything: no slower interval without traffic.

@@ -15,14 +15,14 @@ from isthmus_gateway.resources.assignments import build_remote_assignment
 from isthmus_gateway.resources.bootstrap import HTTP_OPTIONS
 from isthmus_gateway.resources.checks import balancing, circuit_breakers, gateway_checks, gateway_outliers
 from isthmus_gateway.resources.encode import Resources, ads, encoded, milliseconds, number, packed
-from isthmus_gateway.resources.flow import tunnels
+from isthmus_gateway.resources.flow import IPPROTO_TCP, LINE, TURN, short_line, tunnels
 from isthmus_gateway.resources.transport import to_gateway
 
 PROBE_TIMEOUT_MS = 250
 LAST_RESORT_CONNECT_MS = 2_000
 """There is nobody else to turn to: a gateway that stutters may take its time."""
 IDLE_MS = 3_600_000
-IPPROTO_TCP, TCP_USER_TIMEOUT = 6, 18  # Linux: tcp(7)
+TCP_USER_TIMEOUT = 18  # Linux: tcp(7)
 
 
 def build_remote(
@@ -64,6 +64,7 @@ def _tunnel(name: str, leads_to: str) -> Listener:
     return Listener(
         name=name,
         internal_listener=Listener.InternalListenerConfig(),
+        per_connection_buffer_limit_bytes=number(TURN),
         filter_chains=[
             FilterChain(filters=[Filter(name="envoy.filters.network.tcp_proxy", typed_config=packed(proxy))])
         ],
@@ -80,7 +81,8 @@ def _gateways(cluster: Cluster, here: ClusterId, probe_timeout_ms: int) -> Envoy
         type=EnvoyCluster.EDS,
         eds_cluster_config=EnvoyCluster.EdsClusterConfig(eds_config=ads()),
         connect_timeout=milliseconds(2 * probe_timeout_ms),  # two round trips, and a busy machine
-        upstream_bind_config=_left_when_unacknowledged(probe_timeout_ms),
+        upstream_bind_config=BindConfig(socket_options=[_left_when_unacknowledged(probe_timeout_ms), short_line()]),
+        per_connection_buffer_limit_bytes=number(LINE),
         lb_policy=EnvoyCluster.LEAST_REQUEST,
         circuit_breakers=circuit_breakers(),
         outlier_detection=gateway_outliers(),
@@ -92,7 +94,7 @@ def _gateways(cluster: Cluster, here: ClusterId, probe_timeout_ms: int) -> Envoy
     )
 
 
-def _left_when_unacknowledged(probe_timeout_ms: int) -> BindConfig:
+def _left_when_unacknowledged(probe_timeout_ms: int) -> SocketOption:
     """A host or a wire that is gone: the kernel ends a connection on which nothing is acknowledged any more.
 
     The peer's kernel acknowledges, also while its Envoy stutters, so this can be quicker than a ping. All tunnels share
@@ -100,8 +102,7 @@ def _left_when_unacknowledged(probe_timeout_ms: int) -> BindConfig:
     after twice that, and so on; a second and several round trips leave room for two of them.
     """
     patience = max(1_000, 4 * probe_timeout_ms)
-    option = SocketOption(level=IPPROTO_TCP, name=TCP_USER_TIMEOUT, int_value=patience)
-    return BindConfig(socket_options=[option])
+    return SocketOption(level=IPPROTO_TCP, name=TCP_USER_TIMEOUT, int_value=patience)
 
 
 def _http2() -> HttpProtocolOptions:
