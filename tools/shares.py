@@ -28,7 +28,7 @@ def weight_of(file: str, took_s: Mapping[str, float]) -> float:
     kind = Path(file).parts[1]
     if file in took_s:
         return took_s[file]
-    known = [seconds for name, seconds in took_s.items() if Path(name).parts[1] == kind]
+    known = [seconds for name, seconds in took_s.items() if name.startswith(f"tests/{kind}/")]
     return statistics.mean(known) if known else UNKNOWN_S.get(kind, 1.0)
 
 

@@ -36,7 +36,7 @@ def test_each_share_has_about_as_much_to_do_and_every_file_is_in_one() -> None:
 
 
 def test_a_file_that_is_new_counts_as_what_its_kind_takes() -> None:
-    took_s = {"tests/unit/test_a.py": 1.0, "tests/unit/test_b.py": 3.0, "tests/property/test_c.py": 9.0}
+    took_s = {"tests/unit/test_a.py": 1.0, "tests/unit/test_b.py": 3.0, "tests/property/test_c.py": 9.0, "null": 7.0}
     assert SHARES.weight_of("tests/unit/test_new.py", took_s) == 2.0
     assert SHARES.weight_of("tests/property/test_new.py", {}) > SHARES.weight_of("tests/unit/test_new.py", {})
 
