@@ -8,7 +8,7 @@ from collections.abc import Mapping, Set
 
 import msgspec
 
-from isthmus_core.model import Capacity, Cluster, ClusterState, Here, Import, ServicePort
+from isthmus_core.model import Capacity, Cluster, ClusterState, Exporter, Here, Import, ServicePort
 from isthmus_core.names import ClusterId, Locality, ServiceName
 
 
@@ -103,11 +103,12 @@ def route(
     """
     found: list[tuple[tuple[int, int] | None, Candidate]] = []
     for exporter in imported.exporters:
-        found.extend(
-            _candidates(
-                exporter.cluster, clusters.get(exporter.cluster), capacities.get(exporter.cluster), here, unreachable
-            )
+        places = _candidates(
+            exporter.cluster, clusters.get(exporter.cluster), capacities.get(exporter.cluster), here, unreachable
         )
+        if why := idle(imported, exporter):
+            places = [(None, msgspec.structs.replace(c, why=why, last_resort=False)) for _, c in places]
+        found.extend(places)
     order = sorted({key for key, _ in found if key is not None})
     candidates = [
         candidate if key is None else msgspec.structs.replace(candidate, tier=order.index(key))
@@ -157,6 +158,12 @@ def _local(
     return key, Candidate(
         cluster_id, locality, near, True, ready, total, None, why + (", draining: last resort" if draining else "")
     )
+
+
+def idle(imported: Import, exporter: Exporter) -> str:
+    """Why nothing of what a cluster offers is used, wherever one is; empty when some of it is."""
+    conflict = imported.ports and not exporter.port_names
+    return "its ports conflict with those of an older export, which are used" if conflict else ""
 
 
 def closed(cluster: Cluster | None) -> str:

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from isthmus_cli.anywhere import pasted
 from isthmus_cli.api import admin_client, controller_option
 from isthmus_cli.home import home_option
 from isthmus_cli.output import output_option, paint, show, table
@@ -39,19 +38,12 @@ _NOBODY = "nobody can serve it"
 
 def _as_text(told: "Explanation") -> str:
     rows = []
-    serving = {target.cluster for port in told.ports for tier in port.tiers for target in tier}
-    # Whose ports are all others than the service has (a port conflict) gets no traffic, whatever its place.
-    idle = {one.cluster for one in told.candidates if told.ports and one.chosen and one.cluster not in serving}
-    ready = [one for one in told.candidates if one.chosen and one.ready and one.cluster not in idle]
+    ready = [one for one in told.candidates if one.chosen and one.ready]
     # The first tier that has somebody ready; a cluster keeps its place while its own have failed.
     now = min((one.tier for one in ready if one.tier is not None), default=0)
     for one in told.candidates:
-        tier = "-" if one.tier is None or one.cluster in idle else str(one.tier)
-        why = one.why
-        if one.cluster in idle:
-            word = paint("not used", "red")
-            why += f", but on other ports: see 'isthmus services show {told.service}'"
-        elif one.last_resort:
+        tier = "-" if one.tier is None else str(one.tier)
+        if one.last_resort:
             word = paint("when nobody else answers", "red")
         elif not one.chosen:
             word = paint("not used", "red")
@@ -63,7 +55,7 @@ def _as_text(told: "Explanation") -> str:
             word = paint(f"now, tier {now - 1} failed", "yellow")
         else:
             word = paint("when tier " + str((one.tier or 1) - 1) + " fails", "yellow")
-        rows.append([tier, one.cluster, one.locality, f"{one.ready}/{one.total}", word, pasted(why)])
+        rows.append([tier, one.cluster, one.locality, f"{one.ready}/{one.total}", word, one.why])
     text = f"Traffic for {told.service} from {told.from_cluster}:\n\n"
     text += table(("TIER", "CLUSTER", "LOCALITY", "READY", "USED", "WHY"), rows)
     if told.note:

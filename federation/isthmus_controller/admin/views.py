@@ -1,13 +1,23 @@
 """Show the registry as the values of the admin API."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from isthmus_controller.admin import values as v
 from isthmus_controller.registry import Registry, resources
 from isthmus_core.merge import Merged
-from isthmus_core.model import Capacity, Cluster, ClusterState, Export, Here, ServicePort, ZoneCapacity
+from isthmus_core.model import (
+    Capacity,
+    Cluster,
+    ClusterState,
+    Export,
+    Exporter,
+    Here,
+    Import,
+    ServicePort,
+    ZoneCapacity,
+)
 from isthmus_core.names import ClusterId, ServiceName
-from isthmus_core.route import ServiceRoute, closed, route
+from isthmus_core.route import ServiceRoute, closed, idle, route
 
 
 def state_word(cluster: Cluster | None) -> str:
@@ -55,7 +65,7 @@ def service_view(registry: Registry, merged: Merged) -> v.ServiceView:
     """One service with its exporters."""
     service = merged.service.service
     capacities = registry.capacities(service)
-    exporters = [_exporter(registry, service, e.cluster, e.port_names, capacities) for e in merged.service.exporters]
+    exporters = [_exporter(registry, merged.service, e, capacities.get(e.cluster)) for e in merged.service.exporters]
     return v.ServiceView(
         service=str(service),
         namespace=service.namespace,
@@ -73,20 +83,14 @@ def service_view(registry: Registry, merged: Merged) -> v.ServiceView:
     )
 
 
-def _exporter(
-    registry: Registry,
-    service: ServiceName,
-    cluster: ClusterId,
-    ports: Iterable[str],
-    capacities: Mapping[ClusterId, Capacity],
-) -> v.ExporterView:
-    export = registry.export(service, cluster)
-    capacity = capacities.get(cluster)
-    why = closed(registry.clusters.get(cluster))
+def _exporter(registry: Registry, imported: Import, exporter: Exporter, capacity: Capacity | None) -> v.ExporterView:
+    cluster = exporter.cluster
+    export = registry.export(imported.service, cluster)
+    why = closed(registry.clusters.get(cluster)) or idle(imported, exporter)
     return v.ExporterView(
         cluster=cluster,
         state=state_word(registry.clusters.get(cluster)),
-        ports=list(ports),
+        ports=list(exporter.port_names),
         ready=capacity.ready if capacity and not why else 0,
         total=capacity.total if capacity else 0,
         first_revision=export.first_revision if export else 0,

@@ -122,15 +122,6 @@ def port(name: str, *tiers: str) -> PortRouteView:
     return PortRouteView(name, 80, [[TargetView(cluster, "a/b/c", 1, local=False)] for cluster in tiers])
 
 
-def test_explain_sends_nobody_to_a_cluster_that_has_other_ports() -> None:
-    places = [candidate("own", 0, ready=0), candidate("other", 1), candidate("far", 2)]
-    shown = explained(Explanation("shop/echo", "own", places, [port("http", "own", "far")]))
-    own, other, far = (line for line in shown.splitlines() if "a/b/c" in line)
-    assert other.startswith("-") and "not used" in other
-    assert "but on other ports: see 'isthmus services show shop/echo'" in other
-    assert "nobody is ready" in own and "now, tier 1 failed" in far
-
-
 def test_explain_tells_each_port_where_they_go_different_ways() -> None:
     places = [candidate("own", 0), candidate("near", 1), candidate("far", 2)]
     shown = explained(

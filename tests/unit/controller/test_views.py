@@ -1,8 +1,10 @@
 """What the admin API shows of the registry agrees with where traffic goes."""
 
+import msgspec
+
 from isthmus_controller.admin import views
 from isthmus_controller.registry import Registry
-from unit.controller.test_registry import ECHO, A, B, capacity, export, gateway, gone, session, two_clusters
+from unit.controller.test_registry import ECHO, HTTP, A, B, capacity, export, gateway, gone, session, two_clusters
 
 STOPPED = "none of its gateways runs: none was started yet, or the last was stopped"
 
@@ -44,3 +46,13 @@ def test_the_numbers_are_back_with_the_gateway() -> None:
     registry.apply([gateway(A)])
     service = views.service_view(registry, registry.merged[ECHO])
     assert [(e.cluster, e.ready, e.why) for e in service.exporters] == [("a", 3, ""), ("b", 2, "")]
+
+
+def test_a_cluster_whose_port_is_another_is_not_ready_and_everything_says_why() -> None:
+    registry = two_clusters()
+    registry.apply([export(B, 6, port=msgspec.structs.replace(HTTP, port=81)), capacity(B, ready=2)])
+    service = views.service_view(registry, registry.merged[ECHO])
+    assert [(e.cluster, e.ready, e.ports) for e in service.exporters] == [("a", 3, ["http"]), ("b", 0, [])]
+    assert service.ready == 3 and "conflict" in service.exporters[1].why
+    told = views.explain(registry, registry.merged[ECHO], registry.clusters[B])
+    assert {c.cluster: c.chosen for c in told.candidates} == {"a": True, "b": False}

@@ -189,6 +189,17 @@ def test_only_who_serves_the_port_is_its_last_resort() -> None:
     assert [[target.cluster for target in port.last_resort] for port in decided.ports] == [["b"], ["c"]]
 
 
+@pytest.mark.parametrize("name", ["home", "b"])
+def test_a_cluster_whose_ports_are_all_in_conflict_gets_no_traffic(name: str) -> None:
+    clusters = [cluster("home", str(HOME)), cluster("b", "gcp/x/y")]
+    capacities = [capacity("home", str(HOME), 1), capacity("b", "gcp/x/y", 1)]
+    other = "b" if name == "home" else "home"
+    decided = decide(clusters, capacities, served={name: ()})
+    assert names(decided) == [[other]]
+    assert [c.cluster for c in decided.candidates if c.chosen] == [other]
+    assert why(decided, name).startswith("its ports conflict with those of an older export")
+
+
 def test_losing_the_session_of_a_cluster_changes_nothing_but_the_words() -> None:
     decided = decide([cluster("b", "gcp/x/y", session_held=False)], [capacity("b", "gcp/x/y", 1)])
     assert names(decided) == [["b"]]
