@@ -29,7 +29,7 @@ from envoy.type.matcher.v3.string_pb2 import StringMatcher
 from isthmus_core.names import ServiceName
 from isthmus_gateway.hedging import LONGEST_MS, START_MS, STEPS_MS
 from isthmus_gateway.resources.encode import extension, milliseconds, no, number, packed
-from isthmus_gateway.resources.flow import RESETS, with_resets
+from isthmus_gateway.resources.flow import without_guards
 from isthmus_gateway.resources.names import hedge_key, hedge_route
 from isthmus_gateway.resources.samples import sampling
 
@@ -90,14 +90,9 @@ def http_connections(service: ServiceName, cluster: str, sticky: bool) -> Filter
         http_filters=[router()],
         access_log=[sampling()],
         upgrade_configs=[HttpConnectionManager.UpgradeConfig(upgrade_type="websocket")],
-        http2_protocol_options=with_resets(
-            Http2ProtocolOptions(
-                allow_connect=True,
-                max_concurrent_streams=number(STREAMS_A_CLIENT),
-                # A server that dies resets all its streams at once: with Envoy's own limit of a thousand, the client
-                # would lose those with other servers, too.
-                max_outbound_control_frames=number(RESETS),
-            )
+        # A server that dies resets all its streams at once, and its clients would lose those with other servers, too.
+        http2_protocol_options=without_guards(
+            Http2ProtocolOptions(allow_connect=True, max_concurrent_streams=number(STREAMS_A_CLIENT))
         ),
         common_http_protocol_options=HttpProtocolOptions(
             idle_timeout=milliseconds(STREAM_IDLE_MS), max_headers_count=number(MAX_HEADERS)

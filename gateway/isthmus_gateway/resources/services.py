@@ -19,7 +19,7 @@ from isthmus_gateway.resources.assignments import build_assignments
 from isthmus_gateway.resources.bootstrap import HTTP_OPTIONS
 from isthmus_gateway.resources.checks import active_checks, balancing, circuit_breakers, outliers
 from isthmus_gateway.resources.encode import Resources, ads, encoded, milliseconds, no, number, packed
-from isthmus_gateway.resources.flow import CONNECTION_WINDOW, RESETS, STREAM_WINDOW
+from isthmus_gateway.resources.flow import CONNECTION_WINDOW, STREAM_WINDOW, without_guards
 from isthmus_gateway.resources.http import MAX_HEADERS, http1, http_connections
 from isthmus_gateway.resources.transport import with_destination
 
@@ -113,13 +113,12 @@ def upstream_http(app: AppProtocol) -> HttpProtocolOptions:
         keepalive = KeepaliveSettings(interval=milliseconds(PING_MS), timeout=milliseconds(PING_PATIENCE_MS))
         # All clients of an endpoint share its connection: with Envoy's 24 MiB, two that do not read stop the others.
         explicit.http2_protocol_options.CopyFrom(
-            Http2ProtocolOptions(
-                connection_keepalive=keepalive,
-                initial_stream_window_size=number(STREAM_WINDOW),
-                initial_connection_window_size=number(CONNECTION_WINDOW),
-                # One client may give up more than a thousand calls in one moment: with Envoy's own limit on resets that
-                # it has still to send, the connection would be closed with everybody's calls.
-                max_outbound_control_frames=number(RESETS),
+            without_guards(
+                Http2ProtocolOptions(
+                    connection_keepalive=keepalive,
+                    initial_stream_window_size=number(STREAM_WINDOW),
+                    initial_connection_window_size=number(CONNECTION_WINDOW),
+                )
             )
         )
         idle_ms = HTTP2_IDLE_MS
