@@ -120,7 +120,7 @@ def _server(probes: Probes) -> list[Finding]:
     udp, tcp = probes.direct_udp, probes.direct_tcp
     if not udp.given and not tcp.given:
         return [
-            Finding(Level.ERROR, about, f"does not answer: {udp.error}", "Start `isthmus dns`, or mend its address.")
+            Finding(Level.ERROR, about, f"does not answer: {udp.error}", "Start 'isthmus dns', or mend its address.")
         ]
     if not udp.given:
         return [Finding(Level.ERROR, about, "answers over TCP but not over UDP", "Let UDP through to its port.")]
@@ -128,11 +128,11 @@ def _server(probes: Probes) -> list[Finding]:
         mend = "Start the gateway of this cluster; its readiness names what it misses."
         return [Finding(Level.ERROR, about, "has no full state of the zone yet", mend)]
     if not udp.authoritative:
-        mend = f"Ask the port that `isthmus dns` listens on, or serve the zone {probes.zone} there."
+        mend = f"Ask the port that 'isthmus dns' listens on, or serve the zone {probes.zone} there."
         return [Finding(Level.ERROR, about, f"is not an authority for {probes.zone} ({udp.rcode})", mend)]
     findings = [Finding(Level.OK, about, f"answers {probes.name} with {_said(udp)}")]
     if udp.rcode == "NXDOMAIN":
-        mend = "Write SERVICE.NAMESPACE or the whole name; `isthmus services` lists what is exported."
+        mend = "Write SERVICE.NAMESPACE or the whole name; 'isthmus services' lists what is exported."
         findings = [Finding(Level.WARNING, about, f"says that {probes.name} does not exist", mend)]
     if not tcp.given:
         mend = "Let TCP through to its port: long answers need it (RFC 9210)."
@@ -152,10 +152,10 @@ def _lifetimes(about: str, answer: Reply, missing: Reply) -> list[Finding]:
     findings = []
     if answer.answers and answer.ttl > LONG:
         sentence = f"lets answers be kept for {answer.ttl} s: clients go on to what is gone for as long"
-        findings.append(Finding(Level.WARNING, about, sentence, "Give `isthmus dns` a shorter --ttl, for example 5."))
+        findings.append(Finding(Level.WARNING, about, sentence, "Give 'isthmus dns' a shorter --ttl, for example 5."))
     if missing.rcode == "NXDOMAIN" and missing.ttl > LONG:
         sentence = f"lets missing names be kept for {missing.ttl} s: a new service is not seen for as long"
-        mend = "Lower the last number of the zone's SOA record (RFC 2308); that of `isthmus dns` is its --ttl."
+        mend = "Lower the last number of the zone's SOA record (RFC 2308); that of 'isthmus dns' is its --ttl."
         findings.append(Finding(Level.WARNING, about, sentence, mend))
     return findings
 
