@@ -5,6 +5,7 @@ import math
 import os
 import signal
 import statistics
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -17,7 +18,7 @@ from isthmus_gateway.hedging import STEPS_MS
 from support.addresses import LoopbackNet
 from support.bench import Row
 from support.envoy_gateway import Pair, service_of
-from support.open_load import open_load
+from support.open_load import OpenLoad, open_load
 from support.process import Process
 from support.waiting import eventually
 
@@ -94,12 +95,23 @@ class Scene:
             await asyncio.sleep(BEFORE)
             moment = time.monotonic()
             fault()
+        tell_of_lost(load, moment)
         return Outcome(
             lost=load.lost("near", "far"),
             first_ms=load.first_answer_after(moment, "far") * 1000,
             longest_ms=load.longest() * 1000,
             gone_ms=(near.closed_at - moment) * 1000,
         )
+
+
+def tell_of_lost(load: OpenLoad, moment: float) -> None:
+    """What became of requests that were lost, and when they were due: for whoever looks for the cause."""
+    lost = [(due - moment, done - due, what) for due, done, what in load.records if what not in ("near", "far")]
+    for what in {what for _, _, what in lost}:
+        dues, waits = zip(*[(due, wait) for due, wait, other in lost if other == what], strict=True)
+        due = f"due {1000 * min(dues):.0f} to {1000 * max(dues):.0f} ms after the fault"
+        waited = f"waited {1000 * min(waits):.0f} to {1000 * max(waits):.0f} ms"
+        print(f"lost {len(dues)}, {due}, {waited}: {what}", file=sys.stderr, flush=True)
 
 
 class Watch(asyncio.Protocol):
