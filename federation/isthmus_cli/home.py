@@ -50,8 +50,11 @@ def controller_folder(home: Path) -> Path:
     return home / "controller"
 
 
-def cluster_folder(home: Path, cluster: str | None) -> Path:
-    """The folder of a cluster that joined from this machine; the only one when none is named."""
+def cluster_folder(home: Path, cluster: str | None, instead: str = "--data-dir") -> Path:
+    """The folder of a cluster that joined from this machine; the only one when none is named.
+
+    Raises InvalidInput when there is none; its mend names the option that takes a folder `instead`.
+    """
     clusters = home / "clusters"
     if cluster:
         folder = clusters / cluster
@@ -68,7 +71,7 @@ def cluster_folder(home: Path, cluster: str | None) -> Path:
     if not found:
         raise InvalidInput(
             f"no cluster has joined from {home}",
-            "Run 'isthmus cluster join --token-file FILE' first, or give --data-dir.",
+            f"Run 'isthmus cluster join --token-file FILE' first, or give {instead}.",
         )
     raise InvalidInput(f"{len(found)} clusters have joined from {home}", f"Say which: --cluster {found[0].name}.")
 

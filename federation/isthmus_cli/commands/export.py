@@ -102,7 +102,7 @@ def unexport(service: str, services: Path | None, cluster: str | None, home: Pat
 
 
 def _folder(services: Path | None, cluster: str | None, home: Path | None) -> Path:
-    folder = services or cluster_folder(find_home(home), cluster) / "services"
+    folder = services or cluster_folder(find_home(home), cluster, instead="--services") / "services"
     if not folder.is_dir():
         raise InvalidInput(f"there is no folder {folder}", "Give the folder that the gateway watches with --services.")
     return folder

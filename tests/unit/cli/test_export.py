@@ -104,3 +104,11 @@ def test_a_service_that_cannot_be_read_is_no_service_that_is_missing(folder: Pat
 def test_rubbish_beside_a_service_keeps_nobody_from_exporting_it(rubbish: str, folder: Path) -> None:
     (folder / "a.yaml").write_text(rubbish)
     assert "Exported shop/echo" in export(folder)
+
+
+@pytest.mark.parametrize("command", ["export", "unexport"])
+def test_before_any_cluster_joined_the_folder_can_be_given_by_an_option_that_exists(
+    command: str, tmp_path: Path
+) -> None:
+    done = isthmus(command, "shop/echo", home=tmp_path)
+    assert done.returncode == 1 and done.stderr.rstrip().endswith("or give --services.")
