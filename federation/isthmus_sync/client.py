@@ -11,7 +11,7 @@ import grpc.aio
 
 from isthmus_core.errors import InvalidInput, Unavailable
 from isthmus_kit.backoff import Backoff
-from isthmus_kit.calls import end_call
+from isthmus_kit.calls import Ending, end_call
 from isthmus_sync.reasons import reason_of
 from isthmus_sync.streams import Publishing, publish_on
 from isthmus_sync.subscribing import ACCEPTED, Subscribing, Wire, subscribe_on
@@ -74,6 +74,7 @@ async def _attempt(
         return str(error)
     try:
         call: _Call = channel.stream_stream(method)()
+        ending = Ending(call)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 accepted = ACCEPTED in tuple(await call.initial_metadata())
@@ -84,16 +85,26 @@ async def _attempt(
                 return "the peer refused the stream"
             await talk(_ClientWire(call))
             return "the peer ended the stream"
+        except _Ended:
+            return _reason(*await ending.status())
+        except grpc.aio.AioRpcError as error:
+            return _reason(*await ending.status(error))
         finally:
             end_call(call)
-    except grpc.aio.AioRpcError as error:
-        return reason_of(error.code().name, error.details() or "")
     except TimeoutError:
         return f"no answer within {CONNECT_TIMEOUT:g} s"
     except (InvalidInput, Unavailable) as error:
         return str(error)
     finally:
         await channel.close()
+
+
+def _reason(code: grpc.StatusCode, details: str) -> str:
+    return "the peer ended the stream" if code is grpc.StatusCode.OK else reason_of(code.name, details)
+
+
+class _Ended(Unavailable):
+    """There was something to write when the call had ended; its status says why."""
 
 
 class _ClientWire:
@@ -108,5 +119,4 @@ class _ClientWire:
         try:
             await self._call.write(payload)
         except asyncio.InvalidStateError:
-            # gRPC's word for a call that ended meanwhile; its status says why.
-            raise Unavailable(f"the stream ended: {await self._call.details() or 'closed by the peer'}") from None
+            raise _Ended("the stream has ended") from None  # gRPC's word for it

@@ -40,6 +40,9 @@ class BreakingCall:
     def cancel(self) -> bool:
         return True
 
+    def add_done_callback(self, _: object) -> None:
+        return None
+
 
 class Channel:
     def __init__(self, call: BreakingCall) -> None:
