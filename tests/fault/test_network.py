@@ -4,43 +4,29 @@ Real addresses, the product's own ports, DNS on port 53, virtual addresses in 12
 """
 
 import asyncio
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, ExitStack, contextmanager
-from pathlib import Path
+from contextlib import AsyncExitStack, ExitStack
 from statistics import median
 
 import pytest
 
 from isthmus_gateway.envoy import Admin
-from support import relay
 from support.hosts import HostFederation, HostMember, HttpLoadAt, LineLoadAt, connect
-from support.netns import Host, Network, NoNamespaces
-from support.process import Process
+from support.netns import Network, NoNamespaces
 from support.traffic import answered_by, loading, serves
 from support.waiting import eventually
+from support.wire import Transfer, first_byte, narrow_wire, slow_wire, waits
 
 pytestmark = [pytest.mark.anyio, pytest.mark.root, pytest.mark.slow]
 
 RATE = 100
 DELAY_S = 0.02
 """One way, between two clusters."""
-RELAY = Path(relay.__file__)
 MANY = 200
 OTHERS_REACH = "10.90.0.0/24"
 PLACES = {"west": "aws/eu-west-1/a", "neighbour": "aws/eu-west-1/b", "east": "gcp/europe-west1/b"}
-
-
-@contextmanager
-def slow_wire(network: Network, target: Host, folder: Path) -> Iterator[Host]:
-    """A host that carries tunnels to the target's gateway, slowly."""
-    wire = network.host("wire")
-    command = wire.command(sys.executable, RELAY, wire.address, "15443", target.address, "15443", str(DELAY_S))
-    with Process(command, folder / "wire.log", shared=True) as program:
-        program.wait_for_line("carrying")
-        yield wire
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +40,7 @@ def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostFederation
             pytest.skip(str(error))
         federation = HostFederation(tmp_path_factory.mktemp("hosts"), network, **PLACES)
         east = federation["east"]
-        wire = stack.enter_context(slow_wire(network, east.host, federation.home.parent))
+        wire = stack.enter_context(slow_wire(network, east.host, federation.home.parent, DELAY_S))
         east.host.ip("route", "add", "local", OTHERS_REACH, "dev", "lo")
         east.options = ["--advertise", f"{wire.address}:15443", "--vip-range", OTHERS_REACH]
         stack.enter_context(federation)
@@ -269,20 +255,10 @@ async def test_the_first_byte_over_a_slow_wire_takes_one_round_trip_for_requests
     await answered_by(LineLoadAt(west.host, "far", vip, 9000, 1), "east")
     await answered_by(load_of(west, "solo-east"), "east")
 
-    async def first_byte(address: tuple[str, int], said: bytes) -> float:
-        started = time.monotonic()
-        reader, writer = await connect(west.host, address)
-        try:
-            writer.write(said)
-            assert await reader.read(1)
-        finally:
-            writer.close()
-        return (time.monotonic() - started) * 1000
-
     lines, requests = [], []
     for _ in range(15):  # interleaved: what the machine does meanwhile happens to both
-        lines.append(await first_byte((vip, 9000), b"isthmus\n"))
-        requests.append(await first_byte((web, 8080), b"GET / HTTP/1.1\r\nHost: e\r\n\r\n"))
+        lines.append(1000 * await first_byte(west.host, (vip, 9000), b"isthmus\n"))
+        requests.append(1000 * await first_byte(west.host, (web, 8080), b"GET / HTTP/1.1\r\nHost: e\r\n\r\n"))
     trip = 2 * DELAY_S * 1000
     print(f"round trip {trip:.0f} ms; first byte of a request {median(requests):.0f} ms, of TCP {median(lines):.0f} ms")
     assert min(requests) >= trip, "nothing is faster than the wire"
@@ -296,36 +272,13 @@ async def test_requests_do_not_stand_in_line_behind_bulk_transfers(hosts: HostFe
     bulk, web = (west.vip("bulk"), 9000), (west.vip("solo-neighbour"), 8080)
     await answered_by(LineLoadAt(west.host, "bulk", *bulk, 1), "neighbour")
 
-    async def transfer(echoed: list[int]) -> None:
-        line = b"x" * 65_000 + b"\n"
-        reader, writer = await connect(west.host, bulk)
-        try:
-            writer.write(line * 16)  # enough to keep the wire busy, and each client has them come back as they go
-            while content := await reader.read(1 << 18):
-                echoed[0] += len(content)
-                writer.write(line * content.count(b"\n"))
-        finally:
-            writer.transport.abort()
-
-    async def waits(count: int) -> list[float]:
-        reader, writer = await connect(west.host, web)
-        took = []
-        for _ in range(count):
-            started = time.monotonic()
-            writer.write(b"GET / HTTP/1.1\r\nHost: e\r\n\r\n")
-            await reader.readuntil(b"neighbour")
-            took.append(time.monotonic() - started)
-            await asyncio.sleep(0.02)
-        writer.close()
-        return took
-
-    echoed = [0]
-    with neighbour.host.narrow(megabit):
+    transfers = [Transfer(west.host, bulk) for _ in range(4)]
+    with narrow_wire(neighbour.host, megabit):
         async with asyncio.TaskGroup() as group:
-            transfers = [group.create_task(transfer(echoed), name="transfer") for _ in range(4)]
-            await eventually(lambda: echoed[0] > 10_000_000, 20)
-            in_line = median(await waits(40)) * megabit * 125_000
-            for one in transfers:
+            running = [group.create_task(one.run(), name="transfer") for one in transfers]
+            await eventually(lambda: sum(one.echoed for one in transfers) > 10_000_000, 20)
+            in_line = median(await waits(west.host, web, "neighbour", 40)) * megabit * 125_000
+            for one in running:
                 one.cancel()
     print(f"a request waited for {in_line / 1000:.0f} kB in front of it")
     assert in_line < 1_500_000

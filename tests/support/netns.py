@@ -79,15 +79,9 @@ class Host:
         """Change this host's addresses, routes or links."""
         _run("ip", "-n", self.namespace, *words)
 
-    @contextlib.contextmanager
-    def narrow(self, megabit: int) -> Iterator[None]:
-        """In the block, what this host sends to others leaves it at so many megabits a second (tc-tbf(8))."""
-        wire = ("tc", "-n", self.namespace, "qdisc")
-        _run(*wire, "add", "dev", "eth0", "root", *f"tbf rate {megabit}mbit burst 64kb limit 100kb".split())
-        try:
-            yield
-        finally:
-            _run(*wire, "del", "dev", "eth0", "root")
+    def queue(self, *words: str) -> None:
+        """Change how packets leave this host (tc-qdisc(8))."""
+        _run("tc", "-n", self.namespace, "qdisc", *words)
 
     @contextlib.contextmanager
     def inside(self) -> Iterator[None]:

@@ -19,8 +19,9 @@ from isthmus_gateway.resources import Resources, build_identity
 from isthmus_gateway.resources.names import CLUSTER, ENDPOINT
 from isthmus_kit.readiness import Readiness
 from support.addresses import LoopbackNet
-from support.envoy_gateway import Pair, World, service_of
+from support.envoy_gateway import Pair, service_of
 from support.waiting import eventually
+from support.world import World
 
 
 async def text(session: aiohttp.ClientSession, url: str) -> tuple[int, str]:

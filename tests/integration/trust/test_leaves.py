@@ -16,9 +16,10 @@ from isthmus_core.names import ClusterId
 from isthmus_core.spiffe import controller_name
 from isthmus_gateway.identity import read_authority
 from support.addresses import LoopbackNet
-from support.envoy_gateway import DOMAIN, Pair
+from support.envoy_gateway import Pair
 from support.etcd import Etcd
 from support.waiting import eventually
+from support.world import DOMAIN
 
 pytestmark = pytest.mark.anyio
 
