@@ -28,6 +28,9 @@ credential.
 `--home`, `--controller` and `--output` may stand before the command or behind it, as in `isthmus --home fed status`;
 the one nearest to the end decides.
 
+Envoy and etcd are those that `ISTHMUS_ENVOY` and `ISTHMUS_ETCD` name, else `envoy` and `etcd` on `PATH` (an etcd older
+than 3.5.4, which can lose data, is passed over), else those that `make env` put beside Python.
+
 Exit codes: 0 it worked, 1 it failed (one sentence on standard error says why), 2 it was called wrongly, 130 it was
 interrupted (Ctrl-C; `controller`, `gateway` and `dns` end well then, with 0).
 """

@@ -1,4 +1,4 @@
-"""Where the real parts lie: the environment's variable, beside the interpreter, then PATH (as the product looks)."""
+"""Where the real parts lie: the environment's variable, what `make env` put beside the interpreter, then PATH."""
 
 import os
 import shutil

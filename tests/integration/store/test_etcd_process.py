@@ -202,8 +202,8 @@ def test_the_binary_is_looked_for_in_order(tmp_path: Path, monkeypatch: pytest.M
         return path
 
     named, old, good = program("named", "3.6.0"), program("old", "3.5.3"), program("good", "3.5.4")
-    # Somewhere without an etcd beside the interpreter.
-    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
+    # At first without an etcd beside the interpreter.
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "own" / "python"))
     monkeypatch.setenv("ISTHMUS_ETCD", str(named))
     assert find_etcd() == named
     monkeypatch.setenv("ISTHMUS_ETCD", str(tmp_path / "none"))
@@ -218,6 +218,13 @@ def test_the_binary_is_looked_for_in_order(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InvalidInput, match=r"no etcd was found.*ISTHMUS_ETCD"):
         find_etcd()
+    own = program("own", "3.6.0")
+    assert find_etcd() == own
+    monkeypatch.setenv("PATH", f"{good.parent}:/bin")
+    assert find_etcd() == good, "what the machine has comes first, as for Envoy"
+    for useless in (old, program("broken", "of today")):
+        monkeypatch.setenv("PATH", f"{useless.parent}:/bin")
+        assert find_etcd() == own
 
 
 async def test_a_frozen_etcd_is_ended_all_the_same(tmp_path: Path, etcd_binary: Path) -> None:
