@@ -2,12 +2,17 @@
 
 import importlib
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from isthmus_cli.anywhere import pasted, refuse_strange
 from isthmus_core.errors import IsthmusError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+_options = click.Command.shell_complete
 
 
 class Lazy(NamedTuple):
@@ -66,9 +71,14 @@ class LazyGroup(GuidingGroup):
         command = getattr(importlib.import_module(module), attribute)
         if not isinstance(command, click.Command):
             raise TypeError(f"{entry.where} is no command")
-        # What completion shows; else it is the first words of the help, cut off.
-        command.short_help = command.short_help or entry.summary
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem[str]]":
+        """The commands and then the options, from the table alone: what a shell proposes is not imported for it."""
+        from click.shell_completion import CompletionItem
+
+        rows = ((name, entry.summary) for name, entry in self._lazy.items() if name.startswith(incomplete))
+        return [*(CompletionItem(name, help=summary) for name, summary in rows), *_options(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list of commands, from the table alone."""

@@ -29,6 +29,10 @@ def main() -> None:
     try:
         if heeded:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+        if "_ISTHMUS_COMPLETE" in os.environ:
+            from isthmus_cli.shells import answer_quietly
+
+            answer_quietly()
         code = root.main(prog_name="isthmus", standalone_mode=False)
         sys.stdout.flush()
         status = code if isinstance(code, int) else 0

@@ -17,6 +17,7 @@ from pydantic_settings import (
 )
 
 from isthmus_cli import values
+from isthmus_cli.proposals import propose_joined, proposing, proposing_paths
 from isthmus_core.errors import InvalidInput
 
 LogLevel = typing.Literal["debug", "info", "warning", "error"]
@@ -89,6 +90,9 @@ def _toml(path: Path) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise InvalidInput(f"{path} is not valid TOML: {error}", "Mend it there: see docs/reference.md.") from None
 
+
+if typing.TYPE_CHECKING:
+    from isthmus_cli.proposals import Proposing
 
 SomeOptions = TypeVar("SomeOptions", bound=Options)
 
@@ -287,10 +291,23 @@ def with_options(options: type[Options]) -> Callable[[Callable[..., Any]], Calla
                     help=text,
                     metavar=_metavar(name, field),
                     multiple=is_repeated(field),
+                    shell_complete=_proposed(name, field),
                 )(function)
         return function
 
     return decorate
+
+
+def _proposed(name: str, field: FieldInfo) -> "Proposing | None":
+    """What a shell proposes as the value of a flag."""
+    if name == "cluster":
+        return propose_joined
+    if typing.get_origin(field.annotation) is typing.Literal:
+        words = typing.get_args(field.annotation)
+        return proposing(lambda _: ((word, "") for word in words))
+    if Path in (field.annotation, *typing.get_args(field.annotation)):
+        return proposing_paths("dir" if name in ("data_dir", "services") else "file")
+    return None
 
 
 def load(options: type[SomeOptions], config: Path | None, flags: dict[str, Any]) -> SomeOptions:

@@ -10,7 +10,7 @@ import pytest
 
 from e2e.refusals import GOOD, http_get, refused, token_for, warnings
 from support.addresses import free_port
-from support.command import isthmus
+from support.command import completed, isthmus
 from support.federation import DNS_PORT, Federation
 from support.process import Process
 from support.waiting import wait_until
@@ -88,6 +88,20 @@ def test_what_register_and_join_print_can_be_pasted(two: Federation, tmp_path: P
     said = done.stdout.splitlines()[-1].partition("run ")[2]
     assert said == f"'isthmus gateway --data-dir {shlex.quote(str(folder))}'."
     two.cli("cluster", "remove", "pasted", "--yes")
+
+
+def test_a_shell_proposes_the_names_that_the_federation_knows(two: Federation) -> None:
+    def proposed(line: str) -> list[str]:
+        done = completed(f"isthmus {line}", two.home)
+        assert done.stderr == ""
+        return done.stdout.split()
+
+    for line in ("cluster show ", "cluster remove ", "explain shop/echo --from "):
+        assert proposed(line) == ["plain,east", "plain,west"]
+    assert proposed("cluster undrain ") == []
+    for line in ("services show ", "endpoints sh", "explain shop/"):
+        assert proposed(line) == ["plain,shop/echo"]
+    assert proposed("dns check e") == ["plain,echo.shop"]
 
 
 def test_a_port_that_is_no_admin_api_is_named(two: Federation) -> None:

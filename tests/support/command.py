@@ -33,6 +33,13 @@ def isthmus(
     )
 
 
+def completed(line: str, home: Path) -> "subprocess.CompletedProcess[str]":
+    """What bash is told when Tab is pressed at the end of `line`: `plain,<word>` on each line of standard output."""
+    words = [*line.split(), ""] if line.endswith(" ") else line.split()
+    variables = {"COMP_WORDS": "\n".join(words), "COMP_CWORD": str(len(words) - 1)}
+    return isthmus(home=home, env={**variables, "_ISTHMUS_COMPLETE": "bash_complete"})
+
+
 @contextmanager
 def warm() -> Iterator[None]:
     """Meanwhile `isthmus` does not import anew for each command: for tests of what many commands say."""

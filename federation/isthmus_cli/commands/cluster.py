@@ -16,6 +16,7 @@ from isthmus_cli.commands.status import NOBODY_YET, STATES, cluster_row
 from isthmus_cli.home import find_home, home_option
 from isthmus_cli.lazy import GuidingGroup
 from isthmus_cli.output import output_option, paint, show, table
+from isthmus_cli.proposals import propose_clusters, propose_drained, propose_undrained
 from isthmus_core.errors import InvalidInput
 from isthmus_core.names import Locality, parse_cluster_id
 from isthmus_kit.files import check_writable, write_file
@@ -163,7 +164,7 @@ def list_clusters(output: str, home: Path | None, controller: str | None) -> Non
 
 
 @cluster.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=propose_clusters)
 @output_option
 @home_option
 @controller_option
@@ -193,7 +194,7 @@ def show_cluster(name: str, output: str, home: Path | None, controller: str | No
 
 
 @cluster.command()
-@click.argument("name")
+@click.argument("name", shell_complete=propose_undrained)
 @home_option
 @controller_option
 def drain(name: str, home: Path | None, controller: str | None) -> None:
@@ -207,7 +208,7 @@ def drain(name: str, home: Path | None, controller: str | None) -> None:
 
 
 @cluster.command()
-@click.argument("name")
+@click.argument("name", shell_complete=propose_drained)
 @home_option
 @controller_option
 def undrain(name: str, home: Path | None, controller: str | None) -> None:
@@ -217,7 +218,7 @@ def undrain(name: str, home: Path | None, controller: str | None) -> None:
 
 
 @cluster.command()
-@click.argument("name")
+@click.argument("name", shell_complete=propose_clusters)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @home_option
 @controller_option

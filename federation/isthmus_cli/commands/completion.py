@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 from click.shell_completion import get_completion_class
 
+from isthmus_cli.shells import register_shells
 from isthmus_core.errors import InvalidInput
 
 SHELLS = ("bash", "zsh", "fish")
@@ -20,6 +21,9 @@ def completion(shell: str | None) -> None:
     bash:  source <(isthmus completion bash)
     zsh:   source <(isthmus completion zsh)
     fish:  isthmus completion fish | source
+
+    It proposes commands, options, and the names of clusters and services: the controllers are asked for them, with the
+    --home and --controller of the line, and when none answers within a second nothing is proposed.
     """
     chosen = shell or Path(os.environ.get("SHELL", "")).name
     if chosen not in SHELLS:
@@ -28,9 +32,8 @@ def completion(shell: str | None) -> None:
         )
     from isthmus_cli.root import root
 
+    register_shells()
     maker = get_completion_class(chosen)
     if maker is None:
         raise InvalidInput(f"there is no completion for {chosen}", f"Name one: {', '.join(SHELLS)}.")
-    script = maker(root, {}, "isthmus", "_ISTHMUS_COMPLETE").source()
-    # click's script for fish cuts a description off at its first comma.
-    click.echo(script.replace('string split "," ', 'string split --max 1 "," '))
+    click.echo(maker(root, {}, "isthmus", "_ISTHMUS_COMPLETE").source())

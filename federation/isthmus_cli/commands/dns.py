@@ -15,6 +15,7 @@ from isthmus_cli.api import parse_address
 from isthmus_cli.garbage import collect_garbage
 from isthmus_cli.home import cluster_folder, find_home, home_option
 from isthmus_cli.output import Pages, output_option, paint, show, table
+from isthmus_cli.proposals import propose_dns_names
 from isthmus_cli.running import run_until_signal
 from isthmus_cli.settings import DnsOptions, load, parts, with_options
 from isthmus_cli.values import LONGEST_ID
@@ -108,7 +109,7 @@ _MAKE_SECRET = "Make one with 'openssl rand -hex 16'."
 
 
 @dns.command(short_help="Resolve a name from the outside, and say what is wrong on the way.")
-@click.argument("name")
+@click.argument("name", shell_complete=propose_dns_names)
 @click.option("--server", required=True, metavar="IP:PORT", help="Where 'isthmus dns' listens.")
 @click.option("--zone", default="clusterset.local", show_default=True, help="The zone that it serves.")
 @click.option(

@@ -8,6 +8,7 @@ import click
 from isthmus_cli.api import admin_client, controller_option
 from isthmus_cli.home import home_option
 from isthmus_cli.output import output_option, paint, show, table
+from isthmus_cli.proposals import propose_clusters, propose_services
 from isthmus_core.names import ServiceName, parse_cluster_id
 
 if TYPE_CHECKING:
@@ -15,8 +16,14 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("service")
-@click.option("--from", "from_cluster", required=True, metavar="CLUSTER", help="The cluster whose clients ask.")
+@click.argument("service", shell_complete=propose_services)
+@click.option(
+    *("--from", "from_cluster"),
+    required=True,
+    metavar="CLUSTER",
+    help="The cluster whose clients ask.",
+    shell_complete=propose_clusters,
+)
 @output_option
 @home_option
 @controller_option

@@ -1,10 +1,12 @@
 """`isthmus export` and `isthmus unexport`: write or remove a ServiceExport beside a cluster's services."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from isthmus_cli.home import cluster_folder, find_home, home_option
+from isthmus_cli.proposals import home_of, propose_joined, proposing
 from isthmus_core.dns_mode import ANNOTATION, DnsMode
 from isthmus_core.errors import InvalidInput
 from isthmus_core.names import ServiceName
@@ -30,11 +32,33 @@ _services_option = click.option(
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder with the cluster's documents.  [default: that of --cluster]",
 )
-_cluster_option = click.option("--cluster", help="Cluster that joined from this machine.  [default: the only one]")
+_cluster_option = click.option(
+    "--cluster",
+    help="Cluster that joined from this machine.  [default: the only one]",
+    shell_complete=propose_joined,
+)
+
+
+def _here(ctx: click.Context) -> tuple[Path, set[ServiceName], dict[ServiceName, Path]]:
+    """The folder that is meant, the services that it describes, and those that it exports."""
+    folder = _folder(ctx.params.get("services"), ctx.params.get("cluster"), home_of(ctx))
+    known, exported, _ = _read(folder)
+    return folder, known, exported
+
+
+def _to_export(ctx: click.Context) -> Iterator[tuple[str, str]]:
+    _, known, exported = _here(ctx)
+    # What is exported already is named again only to say something else of it.
+    return ((str(name), "") for name in (known if ctx.params.get("dns") else known - exported.keys()))
+
+
+def _to_unexport(ctx: click.Context) -> Iterator[tuple[str, str]]:
+    folder, _, exported = _here(ctx)
+    return ((str(name), "") for name, path in exported.items() if path == _path(folder, name))
 
 
 @click.command()
-@click.argument("service")
+@click.argument("service", shell_complete=proposing(_to_export))
 @click.option(
     "--dns",
     type=click.Choice([mode.value for mode in DnsMode]),
@@ -78,7 +102,7 @@ def export(service: str, dns: str | None, services: Path | None, cluster: str | 
 
 
 @click.command()
-@click.argument("service")
+@click.argument("service", shell_complete=proposing(_to_unexport))
 @_services_option
 @_cluster_option
 @home_option

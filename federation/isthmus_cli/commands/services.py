@@ -11,6 +11,7 @@ from isthmus_cli.api import admin_client, controller_option
 from isthmus_cli.home import home_option
 from isthmus_cli.lazy import GuidingGroup
 from isthmus_cli.output import age, output_option, paint, show, table
+from isthmus_cli.proposals import propose_services
 from isthmus_core.names import ServiceName
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def services(ctx: click.Context, output: str, home: Path | None, controller: str
 
 
 @services.command("show", short_help="Show one service: its name, ports, clusters and conflicts.")
-@click.argument("service")
+@click.argument("service", shell_complete=propose_services)
 @output_option
 @home_option
 @controller_option
@@ -67,7 +68,7 @@ def show_service(service: str, output: str, home: Path | None, controller: str |
 
 
 @click.command()
-@click.argument("service", required=False)
+@click.argument("service", required=False, shell_complete=propose_services)
 @output_option
 @home_option
 @controller_option
