@@ -101,5 +101,5 @@ class Dnstap:
                     await writer.drain()
         finally:
             # STOP is a courtesy; the receiver reads to the end of the stream in any case.
-            writer.write(dnstap.control_frame(dnstap.STOP))
+            writer.write(b"".join(self._pending) + dnstap.control_frame(dnstap.STOP))
             writer.close()
