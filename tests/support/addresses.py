@@ -49,6 +49,7 @@ class LoopbackNet:
             else:
                 break
         self._hosts = itertools.cycle(range(2, 255))
+        self._ranges = itertools.cycle(range(0, 256, 32))
 
     def address(self, host: int) -> str:
         """The address with this last octet, 1 to 254."""
@@ -57,6 +58,14 @@ class LoopbackNet:
     def next(self) -> str:
         """The next address not given out yet (253 of them, then from the start again)."""
         return self.address(next(self._hosts))
+
+    def next_range(self) -> str:
+        """A range of 32 addresses for virtual ones, not given out yet (eight of them, then from the start again).
+
+        It lies in a network of its own, 127.192.0.0 to 127.255.255.0, so that it has none of `next`.
+        """
+        _, second, third = self.prefix.split(".")
+        return f"127.{int(second) + 128}.{third}.{next(self._ranges)}/27"
 
     def close(self) -> None:
         self._claim.close()

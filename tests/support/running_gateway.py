@@ -139,11 +139,11 @@ async def answered_by(vip: str, name: str) -> bool:
 
 
 def cluster(
-    name: str, where: str, folder: Path, controller: FakeController, net: LoopbackNet, octet: int, *controllers: str
+    name: str, where: str, folder: Path, controller: FakeController, net: LoopbackNet, *controllers: str
 ) -> Cluster:
-    """A cluster that has joined; its VIPs are in 127.51.<octet>.0/24."""
+    """A cluster that has joined."""
     controller.join(name, where, folder / name, *controllers)
-    return Cluster(name, folder / name, net.next(), f"127.51.{octet}.0/24")
+    return Cluster(name, folder / name, net.next(), net.next_range())
 
 
 async def endpoints_are(where: Cluster, *addresses: str) -> bool:

@@ -18,8 +18,8 @@ pytestmark = pytest.mark.anyio
 async def test_a_service_of_one_cluster_answers_in_another_and_follows_its_files_health_and_end(
     tmp_path: Path, controller: FakeController, net: LoopbackNet
 ) -> None:
-    east = cluster("east", "aws/eu-west-1/a", tmp_path, controller, net, 10)
-    west = cluster("west", "gcp/us-east1/b", tmp_path, controller, net, 20)
+    east = cluster("east", "aws/eu-west-1/a", tmp_path, controller, net)
+    west = cluster("west", "gcp/us-east1/b", tmp_path, controller, net)
     first, second = net.next(), net.next()
     port = free_port(first)
     one, two = Backend("one", first, port), Backend("two", second, port)
@@ -62,7 +62,7 @@ async def test_a_service_of_one_cluster_answers_in_another_and_follows_its_files
 async def test_a_gateway_serves_from_its_snapshot_while_no_controller_answers(
     tmp_path: Path, controller: FakeController, net: LoopbackNet
 ) -> None:
-    east = cluster("east", "aws/eu-west-1/a", tmp_path, controller, net, 30)
+    east = cluster("east", "aws/eu-west-1/a", tmp_path, controller, net)
     first = net.next()
     port = free_port(first)
     east.describe(first, port=port)
@@ -86,7 +86,7 @@ async def test_a_gateway_serves_from_its_snapshot_while_no_controller_answers(
 async def test_capacity_of_a_restarted_gateway_never_dips(
     tmp_path: Path, controller: FakeController, net: LoopbackNet
 ) -> None:
-    east = cluster("east", "aws/eu-west-1/a", tmp_path, controller, net, 40)
+    east = cluster("east", "aws/eu-west-1/a", tmp_path, controller, net)
     first = net.next()
     port = free_port(first)
     east.describe(first, port=port)
@@ -114,7 +114,7 @@ async def test_capacity_of_a_restarted_gateway_never_dips(
 async def test_a_port_that_is_in_use_is_one_clear_sentence(
     tmp_path: Path, controller: FakeController, net: LoopbackNet
 ) -> None:
-    east = cluster("east", "aws/eu-west-1/a", tmp_path, controller, net, 50)
+    east = cluster("east", "aws/eu-west-1/a", tmp_path, controller, net)
     server = await asyncio.start_server(lambda r, w: None, east.settings.listen_address, east.settings.listen_port)
     try:
         with pytest.raises(InvalidInput, match="Another process listens there"):
@@ -126,7 +126,7 @@ async def test_a_port_that_is_in_use_is_one_clear_sentence(
 async def test_a_second_gateway_in_the_same_folder_is_refused(
     tmp_path: Path, controller: FakeController, net: LoopbackNet
 ) -> None:
-    east = cluster("east", "aws/eu-west-1/a", tmp_path, controller, net, 60)
+    east = cluster("east", "aws/eu-west-1/a", tmp_path, controller, net)
     async with east.running():
         await eventually(lambda: (east.folder / "agent.sock").exists(), 10)
         with pytest.raises(InvalidInput, match="another gateway runs"):

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 async def test_a_vip_port_that_is_taken_is_named_and_used_when_it_is_free_and_the_rest_goes_on(
     tmp_path: Path, controller: FakeController, net: LoopbackNet
 ) -> None:
-    east = cluster("east", "aws/eu-west-1/a", tmp_path, controller, net, 110)
+    east = cluster("east", "aws/eu-west-1/a", tmp_path, controller, net)
     first = net.next()
     port = free_port(first)
     east.describe(first, port=port)
@@ -48,7 +48,7 @@ async def test_traffic_does_not_notice_a_controller_that_goes_away_and_changes_f
     tmp_path: Path, controller: FakeController, net: LoopbackNet
 ) -> None:
     nobody = f"{net.next()}:{free_port()}"
-    east = cluster("east", "aws/eu-west-1/a", tmp_path, controller, net, 120, nobody, controller.address)
+    east = cluster("east", "aws/eu-west-1/a", tmp_path, controller, net, nobody, controller.address)
     first, second = net.next(), net.next()
     port = free_port(first)
     east.describe(first, port=port)
@@ -81,7 +81,7 @@ async def _current(where: Cluster) -> bool:
 async def test_dns_is_told_nothing_before_the_federation_is_known_and_then_everything(
     tmp_path: Path, controller: FakeController, net: LoopbackNet
 ) -> None:
-    east = cluster("east", "aws/eu-west-1/a", tmp_path, controller, net, 130)
+    east = cluster("east", "aws/eu-west-1/a", tmp_path, controller, net)
     east.describe(net.next(), port=1)
     known: dict[str, bytes] = {}
 
@@ -105,7 +105,7 @@ async def test_dns_is_told_nothing_before_the_federation_is_known_and_then_every
 
 
 async def test_a_refused_export_is_named(tmp_path: Path, controller: FakeController, net: LoopbackNet) -> None:
-    east = cluster("east", "aws/eu-west-1/a", tmp_path, controller, net, 140)
+    east = cluster("east", "aws/eu-west-1/a", tmp_path, controller, net)
     east.describe(net.next(), port=1)
     controller.refuse["shop/echo"] = "this namespace is not yours"
     async with controller.serving(), east.running():
@@ -117,7 +117,7 @@ async def test_a_refused_export_is_named(tmp_path: Path, controller: FakeControl
 async def test_a_snapshot_that_is_damaged_is_named_and_the_controller_makes_it_good(
     tmp_path: Path, controller: FakeController, net: LoopbackNet
 ) -> None:
-    east = cluster("east", "aws/eu-west-1/a", tmp_path, controller, net, 150)
+    east = cluster("east", "aws/eu-west-1/a", tmp_path, controller, net)
     (east.folder / "snapshot").write_bytes(b"\x00garbage")
     async with east.running():
         await eventually(lambda: warned(east, "snapshot", "Starting without it"), 10)
@@ -130,7 +130,7 @@ async def test_a_snapshot_that_is_damaged_is_named_and_the_controller_makes_it_g
 async def test_an_envoy_that_dies_is_back_by_itself(
     tmp_path: Path, controller: FakeController, net: LoopbackNet
 ) -> None:
-    east = cluster("east", "aws/eu-west-1/a", tmp_path, controller, net, 160)
+    east = cluster("east", "aws/eu-west-1/a", tmp_path, controller, net)
     first = net.next()
     port = free_port(first)
     east.describe(first, port=port)

@@ -62,7 +62,7 @@ class Ballast:
 async def test_a_backend_that_recovers_while_the_disk_is_full_is_used_again(
     disk: Path, controller: FakeController, net: LoopbackNet
 ) -> None:
-    east = cluster("east", "aws/eu-west-1/a", disk, controller, net, 170)
+    east = cluster("east", "aws/eu-west-1/a", disk, controller, net)
     first = net.next()
     port = free_port(first)
     one = Backend("one", first, port)

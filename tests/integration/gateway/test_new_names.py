@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 async def test_whoever_is_told_a_new_name_can_connect_at_once(
     tmp_path: Path, controller: FakeController, net: LoopbackNet
 ) -> None:
-    east = cluster("east", "aws/eu-west-1/a", tmp_path, controller, net, 170)
+    east = cluster("east", "aws/eu-west-1/a", tmp_path, controller, net)
     found: dict[str, str] = {}
     took: list[float] = []
 
