@@ -46,12 +46,12 @@ def warnings(member: Member) -> str:
     )
 
 
-def exchange(place: str, payload: bytes) -> bytes:
-    """What a port answers to these bytes until it closes, or for half a second."""
+def exchange(place: str, payload: bytes, within: float = 0.5) -> bytes:
+    """What a port answers to these bytes until it closes, or for so many seconds."""
     host, port = place.rsplit(":", 1)
-    answer, end = b"", time.monotonic() + 0.5
+    answer, end = b"", time.monotonic() + within
     with socket.create_connection((host, int(port)), 2) as connection:
-        connection.settimeout(0.5)
+        connection.settimeout(within)
         try:
             connection.sendall(payload)
             while time.monotonic() < end and (more := connection.recv(4096)):
@@ -62,7 +62,8 @@ def exchange(place: str, payload: bytes) -> bytes:
 
 
 def http_get(place: str, path: str) -> str:
+    """The whole answer; empty while nobody answers."""
     try:
-        return exchange(place, f"GET {path} HTTP/1.0\r\n\r\n".encode()).decode()
+        return exchange(place, f"GET {path} HTTP/1.0\r\n\r\n".encode(), within=10).decode()
     except OSError:
         return ""

@@ -22,7 +22,7 @@ HOST = "127.53.0.2"
 QUERY = question("web.shop.svc.clusterset.local").to_wire()
 
 
-async def answered(address: Address, patience: float = 1.0) -> bool:
+async def answered(address: Address, patience: float = 5.0) -> bool:
     """Whether one query is answered from a fresh port, so that the kernel may choose any worker."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[bytes] = loop.create_future()

@@ -102,8 +102,8 @@ async def test_a_frozen_etcd_fails_calls_in_time_and_is_followed_on_afterwards(
         began = clock()
         with pytest.raises(Unavailable):
             await direct.get("/a")
-        assert clock() - began < 2.5
-        await asyncio.sleep(max(0.0, 3.0 - (clock() - began)))
+        assert clock() - began < 4  # 2 s, and what a busy machine adds
+        await asyncio.sleep(max(0.0, 3.0 - (clock() - began)))  # longer than a follower waits for progress
         assert replica.world == {"/a": b"1"}
     finally:
         server.thaw()
@@ -279,7 +279,7 @@ async def test_a_lease_that_cannot_be_renewed_is_lost_when_it_runs_out(server: E
     try:
         with pytest.raises(LeaseLost):
             await session.keep()
-        assert clock() - began < 3.5
+        assert clock() - began < 4.5  # 2 s, and what a busy machine adds
         assert not session.alive
     finally:
         server.thaw()

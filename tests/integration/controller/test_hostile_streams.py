@@ -98,7 +98,7 @@ async def test_it_opens_streams_again_and_again(etcd: Etcd, federation_name: str
                 waited = max(waited, await world.others_notice_nothing())
         print(f"health of others took {waited:.3f} s at most; {len(refusals)} streams were refused")
         assert waited < 5
-        assert len(refusals) > 50
+        assert len(refusals) > 10  # of a hundred; the slower they come, the more are taken
         assert "for now no cluster may open more than 4 a second" in str(refusals[-1])
         await hostile.channel.close()
 

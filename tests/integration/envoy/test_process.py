@@ -6,8 +6,10 @@ import os
 import signal
 import stat
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
+from functools import partial
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -19,7 +21,7 @@ from isthmus_gateway.envoy.health import HealthLog, parse_event
 from isthmus_gateway.envoy.process import last_line
 from isthmus_gateway.resources import EnvoySettings, build_bootstrap
 from support.addresses import LoopbackNet
-from support.envoy_gateway import Pair, service_of
+from support.envoy_gateway import EnvoyGateway, Pair, service_of
 from support.process import Process
 from support.waiting import eventually
 
@@ -183,16 +185,24 @@ def test_lines_of_the_health_log_are_verdicts() -> None:
 async def test_a_verdict_arrives_within_a_tenth_of_a_second(tmp_path: Path, loopback_net: LoopbackNet) -> None:
     pair = Pair(tmp_path, loopback_net)
     backend, where = pair.backend("far")
+    took = []
     with backend:
         async with pair.running():
             pair.b.export(service_of("echo", [where], AppProtocol.HTTP, "gcp/eu-west-4/b"))
             await eventually(lambda: pair.b.verdict(LOCAL) == [True], 10)
-            backend.kill()
-            await eventually(lambda: pair.b.verdict(LOCAL) == [False], 10)
-            heard = datetime.fromtimestamp(pair.b.heard[LOCAL], UTC)
-            made = json.loads(pair.b.files.health_log.read_text().splitlines()[-1])["timestamp"]
-            # Envoy's stamp is made when the check has failed, before it writes.
-            assert heard - datetime.fromisoformat(made) < timedelta(milliseconds=100)
+            for healthy in (False, True, False, True, False):
+                backend.start() if healthy else backend.kill()
+                await eventually(partial(says, pair.b, healthy), 10)
+                lines = [json.loads(line) for line in pair.b.files.health_log.read_text().splitlines()]
+                # Envoy's stamp is made when the check has ended, before it writes.
+                made = next(line["timestamp"] for line in reversed(lines) if line["cluster_name"] == LOCAL)
+                took.append(pair.b.heard[LOCAL] - datetime.fromisoformat(made).timestamp())
+    # Now and then a machine stands still for longer than that.
+    assert median(took) < 0.1, took
+
+
+def says(gateway: EnvoyGateway, healthy: bool) -> bool:
+    return gateway.verdict(LOCAL) == [healthy]
 
 
 @pytest.mark.anyio

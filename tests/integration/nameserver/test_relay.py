@@ -189,7 +189,7 @@ async def _asked(address: Address) -> str:
         sock.setblocking(False)
         await loop.sock_connect(sock, (address.host, address.port))
         await loop.sock_sendall(sock, question(NAME).to_wire())
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(5):
             return shown(dns.message.from_wire(await loop.sock_recv(sock, 4096)))
 
 

@@ -54,7 +54,7 @@ async def test_the_second_candidate_leads_when_the_first_resigns(client: EtcdCli
         assert not waiting.done()
         assert await one.leader() == "one"
         await leader.resign()
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(4):  # less than a session lives that nobody renews
             successor = await waiting
     assert await one.leader() == "two"
     assert successor.create_revision > leader.create_revision
