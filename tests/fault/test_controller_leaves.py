@@ -87,6 +87,9 @@ async def test_envoys_renew_under_load_on_the_connection_that_they_have(
     async def connections() -> int:
         return sum((await pair.b.admin.stats(r"^listener\.ingress\.downstream_cx_total$")).values())
 
+    async def failed_probes() -> int:
+        return sum((await pair.a.admin.stats(r"^cluster\.gateway/b\.health_check\.failure$")).values())
+
     with backend:
         async with pair.running(), every_second(renew):
             publish_far(pair, "echo", where, AppProtocol.HTTP, HealthCheck(CheckKind.HTTP, "/healthz"))
@@ -104,9 +107,11 @@ async def test_envoys_renew_under_load_on_the_connection_that_they_have(
             async with aiohttp.ClientSession() as session, own_tasks() as owner:
                 workers = [owner.once(f"worker {number}", load(session)) for number in range(4)]
                 await asyncio.sleep(1)
-                before = await connections()
+                before, failed = await connections(), await failed_probes()
                 await asyncio.wait(workers)
-            print(f"{len(answers)} requests, {await connections()} connections")
+            made, failed = await connections(), await failed_probes() - failed
+            print(f"{len(answers)} requests, {made} connections, {failed} failed probes")
             assert set(answers) == {(200, "far")}
-            assert await connections() == before > 0
+            # On a busy machine a probe fails now and then: the next comes on a new connection, and so does last resort.
+            assert 0 < before <= made <= before + 2 * failed
             assert not pair.a.nacks and not pair.b.nacks
