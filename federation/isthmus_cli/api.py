@@ -156,7 +156,11 @@ def _context(config: AdminConfig) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     for path in (config.root, config.certificate, config.key):
-        if not path.is_file():
+        try:
+            there = path.is_file()
+        except OSError as error:
+            raise InvalidInput(f"{path} cannot be read: {_damage(error)}", readable(error)) from None
+        if not there:
             raise InvalidInput(f"{path} is missing", "It is written by 'isthmus init'; copy it from where that ran.")
     mend = "Copy it from where 'isthmus init' ran."
     try:

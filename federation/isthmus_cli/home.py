@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
 
@@ -11,11 +11,21 @@ from isthmus_core.errors import InvalidInput
 
 CONFIG_NAME = "config.toml"
 
+
+class _Home(click.Path):
+    """Any path: `find_home` says what is wrong with it, and how to mend it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        if not str(value):
+            self.fail("it is empty. Name a folder, or leave it out.", param, ctx)
+        return Path(value)
+
+
 home_option = click.option(
     "--home",
     cls=AnywhereOption,
     envvar="ISTHMUS_HOME",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=_Home(file_okay=False),
     default=None,
     help="Folder of this federation's files.  [env: ISTHMUS_HOME; default: ~/.isthmus]",
 )
@@ -41,8 +51,16 @@ class AdminConfig(NamedTuple):
 
 
 def find_home(home: Path | None) -> Path:
-    """The given folder, or `~/.isthmus`."""
-    return (home or Path(os.path.expanduser("~")) / ".isthmus").absolute()
+    """The given folder, or `~/.isthmus`; there may be nothing yet. Raises InvalidInput where no folder can be used."""
+    folder = (home or Path(os.path.expanduser("~")) / ".isthmus").absolute()
+    try:
+        os.stat(os.path.join(folder, "."))  # for which it has to be a folder that may be entered
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        reason = (error.strerror or "").lower()
+        raise InvalidInput(f"the home folder {folder} cannot be used: {reason}", _another_home(error)) from None
+    return folder
 
 
 def controller_folder(home: Path) -> Path:
@@ -55,17 +73,16 @@ def cluster_folder(home: Path, cluster: str | None, instead: str = "--data-dir")
 
     Raises InvalidInput when there is none; its mend names the option that takes a folder `instead`.
     """
-    clusters = home / "clusters"
+    found = cluster_folders(home)
     if cluster:
-        folder = clusters / cluster
-        if not folder.is_dir():
-            known = ", ".join(sorted(p.name for p in clusters.glob("*") if p.is_dir())) or "none yet"
+        folder = home / "clusters" / cluster
+        if folder not in found:
+            known = ", ".join(p.name for p in found) or "none yet"
             raise InvalidInput(
                 f"no cluster {cluster!r} has joined from {home} (there: {known})",
                 f"Run 'isthmus cluster join --token-file FILE' with a token for {cluster}.",
             )
         return folder
-    found = sorted(p for p in clusters.glob("*") if p.is_dir())
     if len(found) == 1:
         return found[0]
     if not found:
@@ -74,6 +91,17 @@ def cluster_folder(home: Path, cluster: str | None, instead: str = "--data-dir")
             f"Run 'isthmus cluster join --token-file FILE' first, or give {instead}.",
         )
     raise InvalidInput(f"{len(found)} clusters have joined from {home}", f"Say which: --cluster {found[0].name}.")
+
+
+def cluster_folders(home: Path) -> list[Path]:
+    """The folders of all clusters that joined from this machine; raises InvalidInput where they cannot be read."""
+    try:
+        return sorted(path for path in (home / "clusters").iterdir() if path.is_dir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        reason = (error.strerror or "").lower()
+        raise InvalidInput(f"{home / 'clusters'} cannot be read: {reason}", _another_home(error)) from None
 
 
 def write_config(home: Path, config: AdminConfig) -> Path:
@@ -117,7 +145,7 @@ def read_config(home: Path) -> AdminConfig:
             f"{path} is not valid TOML: {error}", "Mend that line or run 'isthmus init' again."
         ) from None
     except OSError as error:
-        raise InvalidInput(f"{path} cannot be read: {(error.strerror or '').lower()}", readable(error)) from None
+        raise InvalidInput(f"{path} cannot be read: {(error.strerror or '').lower()}", _another_home(error)) from None
     wanted = {"controllers", "server_name", "root", "certificate", "key"}
     if missing := sorted(wanted - raw.keys()):
         raise InvalidInput(f"{path} does not say {', '.join(missing)}", "Compare it with docs/reference.md.")
@@ -140,6 +168,11 @@ def read_config(home: Path) -> AdminConfig:
 def readable(error: OSError) -> str:
     """How to mend that a file cannot be read; empty where it is not the right to do so that is missing."""
     return "Give this user the right to read it." if isinstance(error, PermissionError) else ""
+
+
+def _another_home(error: OSError) -> str:
+    mend = "ame another folder with --home or ISTHMUS_HOME."
+    return f"Give this user the right to use it, or n{mend}" if isinstance(error, PermissionError) else f"N{mend}"
 
 
 def _quoted(text: str) -> str:

@@ -81,6 +81,11 @@ def _told(error: Exception) -> int:
         _leave_stdout()
         click.echo(f"Error: the output cannot be written: {(error.strerror or '').lower()}. Free some space.", err=True)
         return 1
+    if isinstance(error, PermissionError) and error.filename is not None:
+        click.echo(
+            f"Error: {error.filename} cannot be used: permission denied. Give this user the right to use it.", err=True
+        )
+        return 1
     raise error
 
 

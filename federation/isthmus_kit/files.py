@@ -69,13 +69,17 @@ def check_writable(path: Path) -> None:
 
 
 def read_file(path: Path, what: str, mend: str) -> bytes:
-    """The content of `path`; raises InvalidInput that names `what` is missing or unreadable, and the mend."""
+    """The content of `path`; raises InvalidInput that says that `what` is missing or cannot be read, with the mend.
+
+    What only may not be read need not be made anew.
+    """
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
         raise InvalidInput(f"{what} is missing: there is no {path}", mend) from error
     except OSError as error:
-        raise InvalidInput(f"{what} cannot be read: {path}: {_reason(error)}", mend) from error
+        right = "Give this user the right to read it." if isinstance(error, PermissionError) else ""
+        raise InvalidInput(f"{what} cannot be read: {path}: {_reason(error)}", right or mend) from error
 
 
 def unwritable(path: Path, error: OSError) -> IsthmusError:

@@ -1,5 +1,6 @@
 """`isthmus doctor`: look at everything that a federation needs, and say how to mend what is wrong."""
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ import msgspec
 
 from isthmus_cli.anywhere import pasted
 from isthmus_cli.api import AdminClient, controller_option
-from isthmus_cli.home import AdminConfig, find_home, home_option, read_config
+from isthmus_cli.home import AdminConfig, cluster_folders, find_home, home_option, read_config, readable
 from isthmus_cli.output import output_option, paint, show, table
 from isthmus_core.errors import IsthmusError
 
@@ -36,8 +37,7 @@ def doctor(output: str, home: Path | None, controller: str | None) -> None:
 
     The exit status is 1 when something failed; warnings alone leave it 0.
     """
-    folder = find_home(home)
-    found = [*_parts(), *_federation(folder, controller), *_local_clusters(folder)]
+    found = [*_parts(), *_home(home, controller)]
     findings = [msgspec.structs.replace(one, seen=pasted(one.seen), mend=pasted(one.mend)) for one in found]
     show(findings, output, lambda: _as_text(findings))
     if any(finding.result == "failed" for finding in findings):
@@ -74,6 +74,16 @@ def _parts() -> Iterator[Finding]:
             yield Finding(f"program {name}", "failed", f"{path} does not run" if path else "not found", mend)
 
 
+def _home(home: Path | None, controller: str | None) -> Iterator[Finding]:
+    try:
+        folder = find_home(home)
+    except IsthmusError as error:
+        yield Finding("home", "failed", error.sentence, error.mend)
+        return
+    yield from _federation(folder, controller)
+    yield from _local_clusters(folder)
+
+
 def _federation(folder: Path, controller: str | None) -> Iterator[Finding]:
     from isthmus_kit.pki.expiry import ROOT_MEND
 
@@ -97,8 +107,8 @@ def _federation(folder: Path, controller: str | None) -> Iterator[Finding]:
 def _controller(config: AdminConfig, address: str) -> Iterator[Finding]:
     from isthmus_controller.admin.values import Services, Status
 
-    client = AdminClient(config._replace(controllers=(address,)))
     try:
+        client = AdminClient(config._replace(controllers=(address,)))
         before = time.time()
         now = client.read(Status, "status")
         took = time.time() - before
@@ -156,10 +166,18 @@ def _services(offered: Sequence["ServiceView"]) -> Iterator[Finding]:
 
 
 def _local_clusters(folder: Path) -> Iterator[Finding]:
-    for place in sorted((folder / "clusters").glob("*/cluster.json")):
-        name = place.parent.name
-        yield _certificate(f"{name}: cluster CA", place.parent / "ca.pem", "Join again with a new token.")
-        yield from _gateway(name, place.parent)
+    try:
+        places = cluster_folders(folder)
+    except IsthmusError as error:
+        yield Finding("local clusters", "failed", error.sentence, error.mend)
+        return
+    for place in places:
+        if not os.access(place, os.X_OK):
+            seen = f"{place} cannot be read: permission denied"
+            yield Finding(f"{place.name}: gateway", "failed", seen, readable(PermissionError()))
+        elif (place / "cluster.json").is_file():
+            yield _certificate(f"{place.name}: cluster CA", place / "ca.pem", "Join again with a new token.")
+            yield from _gateway(place.name, place)
 
 
 def _gateway(name: str, folder: Path) -> Iterator[Finding]:
@@ -212,7 +230,8 @@ def _certificate(check: str, path: Path, mend: str) -> Finding:
         certificate = x509.load_pem_x509_certificates(path.read_bytes())[0]
     except (OSError, ValueError, IndexError) as error:
         reason = (error.strerror or "").lower() if isinstance(error, OSError) else "it is no certificate"
-        return Finding(check, "failed", f"{path} cannot be read: {reason}", mend)
+        right = readable(error) if isinstance(error, OSError) else ""
+        return Finding(check, "failed", f"{path} cannot be read: {reason}", right or mend)
     days = (certificate.not_valid_after_utc - datetime.now(UTC)).total_seconds() / 86400
     if days < 0:
         return Finding(check, "failed", f"expired {-days:.0f} days ago", mend)
