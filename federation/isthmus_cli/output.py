@@ -1,6 +1,7 @@
 """Show values as a table, as JSON or as YAML; colour only where a person looks."""
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -54,8 +55,13 @@ def _controls() -> bool:
     return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Rows under their heads, columns aligned by what is visible; rows may carry colour."""
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], width: int | None = None) -> str:
+    """Rows under their heads, columns aligned by what is visible; rows may carry colour.
+
+    With a `width` the last column, which then carries none, goes on below itself. Words stay whole: they are copied.
+    """
+    if width is not None:
+        rows = _folded(rows, width)
     visible = [[click.unstyle(cell) for cell in row] for row in rows]
     widths = [max([len(title), *(len(row[i]) for row in visible)]) for i, title in enumerate(head)]
     lines = ["  ".join(title.ljust(width) for title, width in zip(head, widths, strict=True)).rstrip()]
@@ -63,6 +69,22 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         cells = (cell + " " * (width - len(text)) for cell, text, width in zip(row, bare, widths, strict=True))
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
+
+
+def terminal_width() -> int | None:
+    """The width of the terminal where a person reads; None in a pipe, whose reader wants whole lines."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def _folded(rows: Sequence[Sequence[str]], width: int) -> list[list[str]]:
+    from textwrap import wrap
+
+    left = sum(max(len(click.unstyle(row[i])) for row in rows) + 2 for i in range(len(rows[0]) - 1)) if rows else 0
+    folded: list[list[str]] = []
+    for *cells, last in rows:
+        lines = wrap(last, max(width - left, 20), break_long_words=False, break_on_hyphens=False) or [""]
+        folded += [[*cells, lines[0]], *([*("" for _ in cells), line] for line in lines[1:])]
+    return folded
 
 
 def show(value: Any, output: str, as_table: Callable[[], str]) -> None:

@@ -1,6 +1,7 @@
 """`isthmus doctor`: look at everything that a federation needs, and say how to mend what is wrong."""
 
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ import msgspec
 from isthmus_cli.anywhere import pasted
 from isthmus_cli.api import AdminClient, controller_option
 from isthmus_cli.home import AdminConfig, cluster_folders, find_home, home_option, read_config, readable
-from isthmus_cli.output import output_option, paint, show, table
+from isthmus_cli.output import output_option, paint, show, table, terminal_width
 from isthmus_core.errors import IsthmusError
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def _as_text(findings: list[Finding]) -> str:
     mends = [f"  {', '.join(checks)}: {mend}" for mend, checks in mended.items()]
     bad = sum(f.result == "failed" for f in findings)
     verdict = paint("Everything that was looked at is well.", "green") if not mends and not bad else "How to mend:"
-    return "\n".join([table(("RESULT", "CHECK", "SEEN"), rows), "", verdict, *mends])
+    return "\n".join([table(("RESULT", "CHECK", "SEEN"), rows, terminal_width()), "", verdict, *mends])
 
 
 def _parts() -> Iterator[Finding]:
@@ -208,7 +209,18 @@ def _gateway(name: str, folder: Path) -> Iterator[Finding]:
         mend = f"Look at what 'isthmus gateway' logs, and at {folder / 'envoy.log'}."
         yield Finding(f"{check}: {part}", "failed", str(why), mend)
     for part, why in warnings.items():
-        yield Finding(f"{check}: {part}", "warning", str(why), _gateway_mend(part, str(why)))
+        mend = _gateway_mend(part, str(why))
+        for one in _each(str(why)):
+            yield Finding(f"{check}: {part}", "warning", one, mend)
+
+
+_NEXT = re.compile(r"; (?=[^ ;]+\.ya?ml(?::\d+:\d+)?: |and \d+ more\.$)")
+"""Where the next file begins, or the count of those that the gateway names no more, in what it says of its files."""
+
+
+def _each(why: str) -> list[str]:
+    told = [one if one[-1:] in ".?" else f"{one}." for one in _NEXT.split(why)]
+    return [re.sub(r"^and (\d+ more)\.$", r"\1, which the gateway's log names.", one) for one in told]
 
 
 def _gateway_mend(part: str, why: str) -> str:

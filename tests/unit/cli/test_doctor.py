@@ -1,7 +1,13 @@
-"""`isthmus doctor` finds services that nobody can be asked for."""
+"""`isthmus doctor` finds services that nobody can be asked for, and tells what it finds so that it can be read."""
 
-from isthmus_cli.commands.doctor import Finding, _as_text, _gateway_mend, _services
+from pathlib import Path
+
+from isthmus_cli.commands.doctor import Finding, _as_text, _each, _gateway_mend, _services
+from isthmus_cli.output import table
 from isthmus_controller.admin.values import ExporterView, ServiceView
+from isthmus_gateway.sources.assembly import Problem
+from isthmus_gateway.sources.documents import Place
+from isthmus_gateway.sources.files import NAMED, SourceState
 
 
 def service(*exporters: ExporterView) -> ServiceView:
@@ -50,3 +56,34 @@ def test_two_findings_about_one_thing_name_it_once() -> None:
 def test_what_a_gateway_warns_of_is_mended_by_what_it_says_or_by_what_is_missing() -> None:
     assert _gateway_mend("files", "a.yaml:1:1: port 0 is out of range. Use 1.").startswith("Do what stands above;")
     assert _gateway_mend("controllers", "no controller answers").startswith("Start a controller,")
+
+
+def test_each_file_that_cannot_be_used_is_a_finding_of_its_own() -> None:
+    wrong = "it has two ports 80; and no protocol"
+    problems = [
+        Problem(Place(f"{n}.yaml", n, 1) if n > 2 else Place(f"{n}.yaml"), wrong, "Use one")
+        for n in range(1, NAMED + 4)
+    ]
+    one = f"{wrong}. Use one."
+    told = _each(SourceState(tuple(problems)).sentence)
+    assert told == [
+        *(f"{n}.yaml: {one}" for n in (1, 2)),
+        *(f"{n}.yaml:{n}:1: {one}" for n in range(3, NAMED + 1)),
+        "3 more, which the gateway's log names.",
+    ]
+    assert _each(SourceState(tuple(problems[:1])).sentence) == [f"1.yaml: {one}"]
+    assert _each("Did you mean this; or that?") == ["Did you mean this; or that?"]
+
+
+def test_a_table_in_a_narrow_terminal_goes_on_below_with_whole_words() -> None:
+    path = Path("/a/long/path/that-is-copied.yaml")
+    rows = [["failed", "files", f"port 80800 is out of range in {path}"], ["ok", "clock", ""]]
+    assert table(("RESULT", "CHECK", "SEEN"), rows, width=41).splitlines() == [
+        "RESULT  CHECK  SEEN",
+        "failed  files  port 80800 is out of range",
+        "               in",
+        f"               {path}",
+        "ok      clock",
+    ]
+    assert len(table(("RESULT", "CHECK", "SEEN"), rows).splitlines()) == 3, "a pipe gets whole lines"
+    assert table(("A", "B"), [], width=10) == "A  B"
