@@ -4,8 +4,6 @@ import errno
 import os
 import sys
 
-from isthmus_cli.garbage import leave_garbage
-
 
 def main() -> None:
     """Run the command; exit 0 when it worked, 1 when it failed, 2 when it was called wrongly."""
@@ -18,6 +16,8 @@ def main() -> None:
     if heeded:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     _open_closed()
+    from isthmus_cli.garbage import leave_garbage
+
     leave_garbage()
     # Only now: to walk through what is imported takes a tenth of the time of a short command.
     import click

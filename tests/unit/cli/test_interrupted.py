@@ -25,6 +25,7 @@ main()
 """The command, with Ctrl-C pressed at the moment when it begins to import `module`."""
 
 WITHOUT_TRACEBACK = [
+    ("isthmus_cli.garbage", ["--help"], -2, ""),
     ("click", ["status"], -2, ""),
     ("isthmus_cli.root", ["--help"], -2, ""),
     ("isthmus_cli.commands.status", ["status"], 130, "Stopped."),
