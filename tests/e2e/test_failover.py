@@ -190,7 +190,10 @@ async def half_an_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWri
 
 
 async def whole(vip: str, path: str) -> bool:
-    """Whether an answer with 200 comes to the end that its head tells of."""
+    """Whether an answer with 200 comes to the end that its head tells of.
+
+    A reset may overtake the head too, when Envoy has its turn late: then the client gets an answer of Envoy's own.
+    """
     reader, writer = await asyncio.open_connection(vip, 8082)
     writer.write(f"GET {path} HTTP/1.1\r\nhost: half\r\nconnection: close\r\n\r\n".encode())
     try:
@@ -200,6 +203,8 @@ async def whole(vip: str, path: str) -> bool:
         return False
     finally:
         writer.close()
+    if path.endswith("/reset") and head.startswith(b"HTTP/1.1 503"):
+        return False
     assert head.startswith(b"HTTP/1.1 200"), head
     length = re.search(rb"content-length: (\d+)", head.lower())
     return len(body) == int(length[1]) if length else body.endswith(b"0\r\n\r\n")

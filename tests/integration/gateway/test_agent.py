@@ -80,7 +80,7 @@ async def test_a_gateway_serves_from_its_snapshot_while_no_controller_answers(
             await eventually(lambda: warned(east, "controllers", "last known state"), 5)
             await eventually(east.ready, 5)
             assert (await east.state())["controllers"]["age_s"] > 0
-            assert took < 3.0, took
+            assert took < 5, took  # 0.9 s, and 2.2 s beside two busy loops
 
 
 async def test_capacity_of_a_restarted_gateway_never_dips(

@@ -67,8 +67,8 @@ async def test_traffic_does_not_notice_a_controller_that_goes_away_and_changes_f
         async with controller.serving():
             back = loop.time()
             await eventually(lambda: controller.capacity("east", "shop/echo") == (2, 2), 10)
-            # The cap of 2 s, and one attempt in two goes to an address where nobody is.
-            assert loop.time() - back < 4.5
+            # The cap of 2 s, one attempt in two goes to an address where nobody is, and the machine may be busy.
+            assert loop.time() - back < 6
             await eventually(lambda: _current(east), 5)
 
 
