@@ -97,11 +97,12 @@ def _gateways(cluster: Cluster, here: ClusterId, probe_timeout_ms: int) -> Envoy
 def _left_when_unacknowledged(probe_timeout_ms: int) -> SocketOption:
     """A host or a wire that is gone: the kernel ends a connection on which nothing is acknowledged any more.
 
-    The peer's kernel acknowledges, also while its Envoy stutters, so this can be quicker than a ping. All tunnels share
-    the connection, so a lost packet or two on a long way must not end it: Linux retransmits after 0.2 s and more, then
-    after twice that, and so on; a second and several round trips leave room for two of them.
+    This is quicker than a ping, but not much: a peer whose kernel acknowledges while its Envoy stands still is given up
+    as well, so long after its window has become full (tcp(7): "due to zero window size"). All tunnels share the
+    connection, so a lost packet or two on a long way must not end it either: Linux retransmits after 0.2 s and more,
+    then after twice that, and so on; this and several round trips leave room for two of them.
     """
-    patience = max(1_000, 4 * probe_timeout_ms)
+    patience = max(1_500, 4 * probe_timeout_ms)
     return SocketOption(level=IPPROTO_TCP, name=TCP_USER_TIMEOUT, int_value=patience)
 
 

@@ -4,7 +4,8 @@ import asyncio
 import os
 import signal
 import socket
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,29 @@ from integration.envoy.far_service import TCP_CHECK, healthy_at_b, publish_far
 from integration.envoy.ingress_frames import PREFACE, ask_ingress, connect_frame, reset_frame, status_of
 from isthmus_core.model import AppProtocol
 from support.addresses import LoopbackNet
-from support.envoy_gateway import Pair
+from support.envoy_gateway import EnvoyGateway, Pair
+from support.waiting import eventually
 
 CLIENTS = 1_500
 """Envoy's own limits are 250 streams reset before they were answered, and 1,000 reset at all."""
 
 TALKERS, WORDS = 120, 2000
 """Together they say more than the 10,000 frames that Envoy would hold for a connection before it closes it."""
+
+STANDS_STILL_S = 1.65
+"""Shorter than the pings' patience (2 s). The kernel's is 1.5 s, from the moment in which the window is full."""
+
+
+@contextmanager
+def standing_still(gateway: EnvoyGateway) -> Iterator[None]:
+    """In the block the gateway's Envoy is stopped; its kernel goes on."""
+    envoy = gateway.process.running_pid()
+    assert envoy is not None
+    os.kill(envoy, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(envoy, signal.SIGCONT)
 
 
 @pytest.mark.anyio
@@ -60,10 +77,7 @@ async def test_many_small_messages_to_a_gateway_that_stands_still_end_nothing(
                     await loop.sock_connect(talker, (pair.vip, 8080))
                     talker.send(b"hello\n")
                     assert await loop.sock_recv(talker, 100) == b"far hello\n"
-                far = pair.b.process.running_pid()
-                assert far is not None
-                os.kill(far, signal.SIGSTOP)
-                try:
+                with standing_still(pair.b):
                     until = loop.time() + 1.4
                     for _ in range(WORDS):
                         for talker in talkers:
@@ -71,8 +85,6 @@ async def test_many_small_messages_to_a_gateway_that_stands_still_end_nothing(
                         await asyncio.sleep(0.002)
                         if loop.time() > until:
                             break
-                finally:
-                    os.kill(far, signal.SIGCONT)
                 async with asyncio.timeout(10):
                     for talker in talkers:
                         talker.send(b"\n")
@@ -80,3 +92,37 @@ async def test_many_small_messages_to_a_gateway_that_stands_still_end_nothing(
                         while not answer.endswith(b"\n"):
                             answer += await loop.sock_recv(talker, 1000) or b"END\n"
                         assert answer.startswith(b"far xx") and answer.endswith(b"x\n")
+
+
+@pytest.mark.anyio
+async def test_an_upload_to_a_gateway_that_stands_still_goes_on(tmp_path: Path, loopback_net: LoopbackNet) -> None:
+    """Linux counts a window that stays full as silence (TCP_USER_TIMEOUT), although the peer's kernel acknowledges."""
+    pair, where, arrived = Pair(tmp_path, loopback_net), (loopback_net.next(), 9001), 0
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal arrived
+        while content := await reader.read(1 << 18):
+            arrived += len(content)
+        writer.close()
+
+    async def upload() -> None:
+        _, writer = await asyncio.open_connection(pair.vip, 8080)
+        try:
+            while True:
+                writer.write(bytes(1 << 17))
+                await writer.drain()
+                await asyncio.sleep(0.005)
+        finally:
+            writer.transport.abort()
+
+    async with await asyncio.start_server(take, *where), pair.running():
+        publish_far(pair, "uploads", where, AppProtocol.TCP, TCP_CHECK)
+        await healthy_at_b(pair, "uploads")
+        async with asyncio.TaskGroup() as group:
+            uploading = group.create_task(upload(), name="upload")
+            await eventually(lambda: arrived > 4_000_000, 10)
+            with standing_still(pair.b):
+                await asyncio.sleep(STANDS_STILL_S)
+            enough = arrived + 20_000_000  # more than can have been on the way
+            await eventually(lambda: arrived > enough, 10)
+            uploading.cancel()
