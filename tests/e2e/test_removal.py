@@ -79,6 +79,20 @@ async def calls_at(member: Member) -> AsyncIterator[None]:
         await server.stop(None)
 
 
+async def talking(channel: grpc.aio.Channel) -> grpc.aio.StreamStreamCall[bytes, bytes] | None:
+    """A stream on which something was said and heard; None while nobody is found healthy."""
+    say: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream("/test.Echo/Say")
+    stream = say(wait_for_ready=True)
+    try:
+        await stream.write(b"word")
+        assert await stream.read() == b"word"
+    except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+        if await stream.code() is not grpc.StatusCode.UNAVAILABLE:
+            raise
+        return None
+    return stream
+
+
 async def test_what_a_removed_cluster_has_open_ends_and_other_clusters_notice_nothing(two: Federation) -> None:
     west = two["west"]
     leaver = Member(two, "leaver", "aws/eu-west-1/a")
@@ -96,10 +110,8 @@ async def test_what_a_removed_cluster_has_open_ends_and_other_clusters_notice_no
             back = await open_.enter_async_context(Line.to("leaver", west, "back"))
             vip = await asyncio.to_thread(leaver.vip, "calls")
             channel = await open_.enter_async_context(grpc.aio.insecure_channel(f"{vip}:7000"))
-            say: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream("/test.Echo/Say")
-            stream = say(wait_for_ready=True)
-            await stream.write(b"word")
-            assert await stream.read() == b"word"
+            stream = await eventually(lambda: talking(channel), within=20, every=0.1)
+            assert stream is not None
 
             await asyncio.to_thread(two.cli, "cluster", "remove", "leaver", "--yes")
             async with asyncio.timeout(DRAIN_S + BUSY_S):

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import msgspec
 
-from isthmus_dns.listening.addresses import Address, claim_addresses
-from support.addresses import LoopbackNet
+from isthmus_dns.listening.addresses import Address
+from support.addresses import LoopbackNet, free_port
 from support.process import Process
 
 ROOT = Path(__file__).parents[2]
@@ -305,6 +305,12 @@ SNIPPETS: Mapping[str, Configure] = {
 """The labels in docs/dns.md whose program runs on loopback, and how."""
 
 
+def place(configure: Configure, net: LoopbackNet) -> Address:
+    """Where such a resolver may listen: BIND has no address of its own, so a port that no client's connection takes."""
+    host = "127.0.0.1" if configure in (named, named_on_one_port) else net.next()
+    return Address(host, free_port(host))
+
+
 def places(kinds: Mapping[str, Configure], net: LoopbackNet) -> dict[str, tuple[Address, Address]]:
     """For each of these resolvers where ours answers to it, and where itself answers: two addresses with one port.
 
@@ -313,9 +319,7 @@ def places(kinds: Mapping[str, Configure], net: LoopbackNet) -> dict[str, tuple[
     ours = net.next()
     found: dict[str, tuple[Address, Address]] = {}
     for label, configure in kinds.items():
-        host = "127.0.0.1" if configure in (named, named_on_one_port) else net.next()
-        taken = {at.port for _, at in found.values()}
-        at = next(at for _ in range(100) for at in claim_addresses([Address(host, 0)]) if at.port not in taken)
+        at = place(configure, net)
         found[label] = Address(ours, at.port), at
     return found
 

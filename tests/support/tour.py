@@ -1,6 +1,7 @@
 """Run the commands of a Markdown page in one bash, as a reader would, and compare what they show."""
 
 import re
+import shutil
 import subprocess
 import time
 import uuid
@@ -36,12 +37,21 @@ def pattern(shown: str) -> re.Pattern[str]:
     return re.compile(r"\s*" + r"\s*.*?\s*".join(parts) + r"\s*", re.DOTALL)
 
 
+def own_loopback() -> list[str]:
+    """Words before a command that give it a loopback of its own: a page has fixed ports, which somebody else on this
+    machine may have as well. None where that is not allowed."""
+    words = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+    if not shutil.which("unshare") or subprocess.run([*words, "true"], capture_output=True, check=False).returncode:
+        return []
+    return words
+
+
 class Shell:
     """One bash that lives as long as the tour, so that variables and background jobs stay."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         self._bash = subprocess.Popen(
-            ["bash"],
+            [*own_loopback(), "bash"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -23,6 +23,7 @@ from support.resolvers import (
     dnsmasq,
     knot_resolver,
     named,
+    place,
     snippet,
     start,
     unbound,
@@ -140,7 +141,7 @@ async def findings(server: Address, resolver: Address, name: str = NAME) -> list
 async def test_what_is_wrong_with_a_resolver_is_said(
     server: Address, case: Case, tmp_path: Path, loopback_net: LoopbackNet
 ) -> None:
-    (at,) = claim_addresses([Address("127.0.0.1" if case.configure is named else loopback_net.next(), 0)])
+    at = place(case.configure, loopback_net)
     with running(case.configure, case.lines(server, at), at, tmp_path / "resolver") as process:
         await saying_something(at, process)
         wrong = await findings(server, at)
@@ -163,7 +164,7 @@ async def test_resolvers_that_forward_to_themselves_are_named(
     with contextlib.ExitStack() as stack:
         started: list[tuple[str, Address, Process]] = []
         for label, configure in LOOPS.items():
-            (at,) = claim_addresses([Address("127.0.0.1" if configure is named else loopback_net.next(), 0)])
+            at = place(configure, loopback_net)
             with contextlib.suppress(NotInstalled):
                 process = start(configure, snippet(label, at), at, tmp_path / label)
                 stack.callback(process.kill)  # one that asks itself takes its time to end
@@ -219,8 +220,10 @@ async def test_a_service_that_is_missing_for_a_resolver_only_is_named(
     assert "in its negative cache for up to" in wrong.mend
 
 
-async def test_a_server_that_lets_everything_be_kept_for_long_is_named(tmp_path: Path) -> None:
-    (at,) = claim_addresses([Address("127.0.0.1", 0)])
+async def test_a_server_that_lets_everything_be_kept_for_long_is_named(
+    tmp_path: Path, loopback_net: LoopbackNet
+) -> None:
+    at = place(named, loopback_net)
     (tmp_path / "zone").write_text(f"""
 $TTL 3600
 @            SOA ns.dns hostmaster 1 7200 1800 86400 7200
