@@ -61,6 +61,10 @@ def _service(service: ServiceName, route: PortRoute, local: LocalService | None)
         groups = [g for target in tier if (g := _group(service, route.port, target, local, priority)) is not None]
         assignment.endpoints.extend(groups)
         priority += bool(groups)
+    if (only := _only_way(route)) is not None:
+        # The probe's verdict closes its way for all services at once, and nobody else is there to turn to: until the
+        # agent has moved the service, a retry finds the way that no probe closes.
+        assignment.endpoints.append(_anyway(service, route.port, only, priority, HealthStatus.UNKNOWN))
     if not route.ready:
         # Envoy turns to them in its panic, when all are sick, as to the sick of the tiers.
         _add_last_resort(assignment, service, route, priority, HealthStatus.UNHEALTHY)
@@ -73,6 +77,13 @@ def _service(service: ServiceName, route: PortRoute, local: LocalService | None)
     elif priority == 1 and route.lately:
         _add_stuttering(assignment, service, route)
     return assignment
+
+
+def _only_way(route: PortRoute) -> Target | None:
+    """The one other cluster in the tiers of an HTTP port, whose requests are retried; None with several or without."""
+    others = [target for tier in route.tiers for target in tier if not target.local]
+    asked = route.ready and not route.lately and route.port.app_protocol.is_http
+    return others[0] if asked and len(others) == 1 else None
 
 
 def _add_last_resort(

@@ -19,8 +19,9 @@ from isthmus_gateway.resources.flow import IPPROTO_TCP, LINE, TURN, short_line, 
 from isthmus_gateway.resources.transport import to_gateway
 
 PROBE_TIMEOUT_MS = 250
-LAST_RESORT_CONNECT_MS = 2_000
-"""There is nobody else to turn to: a gateway that stutters may take its time."""
+PING_MS, PATIENCE_MS = 500, 2_000
+"""A gateway that stutters may take so long to answer a ping, and to take a connection: with more tunnels than one
+carries another is always being made, and a shorter time ended all those that waited for it."""
 IDLE_MS = 3_600_000
 TCP_USER_TIMEOUT = 18  # Linux: tcp(7)
 
@@ -41,7 +42,6 @@ def build_remote(
     anyway = _gateways(cluster, here, probe_timeout_ms)
     anyway.name = names.last_resort_listener(cluster.id)
     anyway.eds_cluster_config.service_name = probed.name
-    anyway.connect_timeout.CopyFrom(milliseconds(LAST_RESORT_CONNECT_MS))
     return Resources(
         clusters={probed.name: encoded(probed), anyway.name: encoded(anyway)},
         endpoints=build_remote_assignment(cluster),
@@ -80,7 +80,7 @@ def _gateways(cluster: Cluster, here: ClusterId, probe_timeout_ms: int) -> Envoy
         name=names.gateway_cluster(cluster.id),
         type=EnvoyCluster.EDS,
         eds_cluster_config=EnvoyCluster.EdsClusterConfig(eds_config=ads()),
-        connect_timeout=milliseconds(2 * probe_timeout_ms),  # two round trips, and a busy machine
+        connect_timeout=milliseconds(max(PATIENCE_MS, 4 * probe_timeout_ms)),
         upstream_bind_config=BindConfig(socket_options=[_left_when_unacknowledged(probe_timeout_ms), short_line()]),
         per_connection_buffer_limit_bytes=number(LINE),
         lb_policy=EnvoyCluster.LEAST_REQUEST,
@@ -111,6 +111,6 @@ def _http2() -> HttpProtocolOptions:
     gateway's kernel still acknowledges everything that is sent. They are patient, for they end what only stutters."""
     return HttpProtocolOptions(
         explicit_http_config=HttpProtocolOptions.ExplicitHttpConfig(
-            http2_protocol_options=tunnels(ping_ms=500, patience_ms=2_000)
+            http2_protocol_options=tunnels(PING_MS, PATIENCE_MS)
         )
     )

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from integration.envoy.far_service import TCP_CHECK, healthy_at_b, publish_far
 from integration.envoy.ingress_frames import PREFACE, ask_ingress, connect_frame, reset_frame, status_of
 from isthmus_core.model import AppProtocol
+from isthmus_gateway.resources.flow import TUNNELS_A_CONNECTION
 from support.addresses import LoopbackNet
 from support.envoy_gateway import EnvoyGateway, Pair
 from support.waiting import eventually
@@ -126,3 +128,28 @@ async def test_an_upload_to_a_gateway_that_stands_still_goes_on(tmp_path: Path, 
             enough = arrived + 20_000_000  # more than can have been on the way
             await eventually(lambda: arrived > enough, 10)
             uploading.cancel()
+
+
+@pytest.mark.anyio
+async def test_tunnels_that_need_another_connection_wait_for_a_gateway_that_stands_still(
+    tmp_path: Path, loopback_net: LoopbackNet
+) -> None:
+    pair = Pair(tmp_path, loopback_net)
+    backend, where = pair.backend("far")
+
+    async def echoed() -> bytes:
+        reader, writer = await asyncio.open_connection(pair.vip, 8080)
+        try:
+            writer.write(b"hello\n")
+            return await reader.readline()
+        finally:
+            writer.transport.abort()
+
+    with backend:
+        async with pair.running(), asyncio.timeout(20), asyncio.TaskGroup() as group:
+            publish_far(pair, "lines", where, AppProtocol.TCP, TCP_CHECK)
+            await healthy_at_b(pair, "lines")
+            with standing_still(pair.b):
+                waiting = [group.create_task(echoed(), name=f"client {n}") for n in range(3 * TUNNELS_A_CONNECTION)]
+                await asyncio.sleep(1.2)
+    assert Counter(task.result() for task in waiting) == {b"far hello\n": len(waiting)}

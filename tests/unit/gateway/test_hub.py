@@ -106,7 +106,7 @@ def test_a_cluster_that_died_a_moment_ago_may_be_back_in_another() -> None:
     world.verdicts("gateway/east", True, where)
     world.hub.lose_hope()
     world.settle()
-    assert world.targets() == [["10.0.0.1"], ["tunnel/east"]]
+    assert world.targets() == [["10.0.0.1"], ["tunnel/east"], ["last/east"]]
 
 
 def test_one_living_gateway_keeps_a_cluster_reachable() -> None:

@@ -1,7 +1,7 @@
 """What the builders promise: stable bytes, small changes, nobody believed by accident."""
 
 import json
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from envoy.config.cluster.v3.cluster_pb2 import Cluster as EnvoyCluster
@@ -52,7 +52,7 @@ from isthmus_sync import ENVOY
 HERE = Locality("aws", "eu-west-1", "a")
 OTHER_ZONE = Locality("aws", "eu-west-1", "b")
 THERE = Locality("gcp", "eu-west-4", "b")
-A, B, C = ClusterId("a"), ClusterId("b"), ClusterId("c")
+A, B, C, D = (ClusterId(name) for name in "abcd")
 ECHO = ServiceName("shop", "echo")
 WEB = ServicePort("web", 80, app_protocol=AppProtocol.HTTP)
 RAW = ServicePort("raw", 6000)
@@ -121,8 +121,8 @@ def test_each_port_finds_its_endpoints_by_the_name_of_the_port() -> None:
 
 
 def test_a_tier_without_an_endpoint_leaves_no_gap() -> None:
-    found = assignment(routed((own(OTHER_ZONE),), (tunnel(),)), local(endpoint("127.0.0.1")))
-    assert [group.priority for group in found.endpoints] == [0]
+    found = assignment(routed((own(OTHER_ZONE),), (tunnel(), tunnel(C))), local(endpoint("127.0.0.1")))
+    assert [group.priority for group in found.endpoints] == [0, 0]
 
 
 def test_endpoints_that_are_not_ready_are_left_out() -> None:
@@ -161,7 +161,7 @@ def test_any_other_last_resort_is_for_when_all_are_sick(tiers: tuple[tuple[Targe
 
 def test_a_last_resort_is_left_out_where_ejection_could_leave_nobody_else() -> None:
     assert len(doubted((own(),), ready=True, own_endpoints=1).endpoints) == 1
-    assert len(doubted((own(),), (tunnel(C),), ready=True).endpoints) == 2
+    assert len(doubted((own(),), (tunnel(C), tunnel(D)), ready=True).endpoints) == 3
 
 
 def test_there_it_is_for_when_all_are_ejected_if_it_answered_a_moment_ago() -> None:
@@ -173,6 +173,29 @@ def test_there_it_is_for_when_all_are_ejected_if_it_answered_a_moment_ago() -> N
     weights = [group.lb_endpoints[0].load_balancing_weight.value for group in found.endpoints]
     assert weights == [1, 1], "however many endpoints the cluster that looks dead has"
     assert found.policy.overprovisioning_factor.value >= 100_000, "a hundred dead clusters are no panic"
+
+
+def ways(*tiers: tuple[Target, ...], port: ServicePort = WEB, **changes: Any) -> list[tuple[int, str]]:
+    """The priority and the listener of each other cluster's endpoint in an assignment."""
+    route = ServiceRoute(ECHO, (PortRoute(port, tiers, **changes),), ())
+    found = assignment(route, local(endpoint("127.0.0.1")), port.port)
+    hosts = [(group.priority, host.endpoint.address) for group in found.endpoints for host in group.lb_endpoints]
+    internal = [(priority, where.envoy_internal_address) for priority, where in hosts]
+    return [(priority, where.server_listener_name) for priority, where in internal if where.server_listener_name]
+
+
+def test_the_only_other_cluster_has_a_second_way_that_no_probe_closes() -> None:
+    assert ways((own(),), (tunnel(),)) == [(1, "tunnel/b"), (2, "last/b")]
+    assert ways((tunnel(),)) == [(0, "tunnel/b"), (1, "last/b")]
+    assert ways((tunnel(),), (own(),)) == [(0, "tunnel/b"), (2, "last/b")]
+
+
+def test_nobody_else_has_one() -> None:
+    assert ways((tunnel(), tunnel(C))) == [(0, "tunnel/b"), (0, "tunnel/c")], "there is another to turn to"
+    assert ways((own(),)) == []
+    assert ways((tunnel(),), port=RAW) == [(0, "tunnel/b")], "nothing of a TCP connection is tried again"
+    assert ways((tunnel(),), ready=False) == [(0, "tunnel/b")], "an endpoint that looks healthy would prevent a panic"
+    assert ways((tunnel(),), last_resort=(tunnel(C),), lately=(tunnel(C),)) == [(0, "tunnel/b"), (0, "last/c")]
 
 
 def test_a_service_that_nobody_serves_has_an_empty_assignment() -> None:
