@@ -31,15 +31,18 @@ class GuidingGroup(click.Group):
         """As click does, with the nearest name when the command is unknown."""
         name = args[0] if args else ""
         if name and not name.startswith("-") and name not in self.list_commands(ctx):
-            from difflib import get_close_matches
-
-            near = get_close_matches(name, self.list_commands(ctx), n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else f" See '{ctx.command_path} --help'."
-            ctx.fail(f"No such command {name!r}.{hint}")
+            ctx.fail(f"No such command {name!r}. {self.hint(ctx, name)}")
         found = super().resolve_command(ctx, args)
         if found[1] is not None:
             refuse_strange(ctx, found[1], name)
         return found
+
+    def hint(self, ctx: click.Context, name: str) -> str:
+        """What whoever wrote `name` may have meant."""
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, self.list_commands(ctx), n=1)
+        return f"Did you mean {near[0]!r}?" if near else f"See '{ctx.command_path} --help'."
 
     def invoke(self, ctx: click.Context) -> object:
         """As click does; the mend of an error gets the options without which its commands would ask elsewhere."""

@@ -18,7 +18,15 @@ if TYPE_CHECKING:
     from isthmus_controller.admin.values import CapacityView, ExporterView, PortView, ServiceView
 
 
-@click.group(cls=GuidingGroup, invoke_without_command=True)
+class _Services(GuidingGroup):
+    def hint(self, ctx: click.Context, name: str) -> str:
+        """For those who look for what `cluster` has: a command before the name, and `list`."""
+        if "/" in name:
+            return f"Did you mean '{ctx.command_path} show {name}'?"
+        return f"'{ctx.command_path}' alone lists them." if name == "list" else super().hint(ctx, name)
+
+
+@click.group(cls=_Services, invoke_without_command=True)
 @output_option
 @home_option
 @controller_option

@@ -37,6 +37,8 @@ def empty(tmp_path: Path) -> Iterator[Path]:
         (["--nonsense"], "No such option '--nonsense'"),
         (["statsu"], "Did you mean 'status'?"),
         (["cluster", "nonsense"], "No such command 'nonsense'"),
+        (["services", "shop/echo"], "Did you mean 'isthmus services show shop/echo'?"),
+        (["services", "list"], "'isthmus services' alone lists them."),
         (["status", "--output", "xml"], "'xml' is not one of 'table', 'json', 'yaml'"),
         (["explain", "shop/echo"], "Missing option '--from'"),
         (["init"], "Missing option '--domain'"),
