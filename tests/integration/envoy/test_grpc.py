@@ -146,7 +146,7 @@ async def test_errors_deadlines_cancels_and_large_calls_pass(tmp_path: Path, loo
             assert ("x-why", "because") in tuple(refused.value.trailing_metadata())
 
             with pytest.raises(grpc.aio.AioRpcError) as late:
-                await method(channel, "Late")(b"30", timeout=0.5)
+                await method(channel, "Late")(b"30", timeout=1.5)  # on a busy machine it must have come by then
             assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
             await eventually(lambda: calls.cancelled == 1, 5)
 
