@@ -81,9 +81,7 @@ def _merge_ports(ordered: Sequence[Export]) -> tuple[tuple[ServicePort, ...], li
                 union.append(port)
                 owner[port] = export.cluster
             elif rival != port:
-                messages.append(
-                    f"port {_shown(rival)} of {owner[rival]} is used; {export.cluster} has {_shown(port)} instead"
-                )
+                messages.append(_rivalry(rival, owner[rival], port, export.cluster))
     for export in ordered:
         missing = [p for p in union if _rival(export.ports, p) is None]
         if missing:
@@ -98,6 +96,15 @@ def _rival(ports: Iterable[ServicePort], port: ServicePort) -> ServicePort | Non
         if other.name == port.name or (other.protocol, other.port) == (port.protocol, port.port):
             return other
     return None
+
+
+def _rivalry(used: ServicePort, owner: str, other: ServicePort, cluster: str) -> str:
+    """Whose definition of a port is used, and what the other one says instead."""
+    shown, instead = _shown(used), _shown(other)
+    if shown == instead:
+        shown = f"{shown} (appProtocol {used.app_protocol.value})"
+        instead = f"appProtocol {other.app_protocol.value}"
+    return f"port {shown} of {owner} is used; {cluster} has {instead} instead"
 
 
 def _served(union: Sequence[ServicePort], export: Export) -> tuple[str, ...]:

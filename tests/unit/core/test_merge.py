@@ -63,6 +63,14 @@ def test_who_has_a_port_over_another_transport_only_gets_no_traffic_for_it() -> 
     assert merged.condition().message == "port http:80/TCP of a is used; b has http:80/UDP instead"
 
 
+def test_a_port_that_differs_only_in_what_is_spoken_inside_it_says_so() -> None:
+    tcp = ServicePort("http", 80, app_protocol=AppProtocol.TCP)
+    merged = merge([export("a", 1, HTTP), export("b", 2, tcp)])
+    assert merged.condition().message == (
+        "port http:80/TCP (appProtocol http) of a is used; b has appProtocol tcp instead"
+    )
+
+
 def test_a_port_of_the_same_name_and_another_number_belongs_to_the_oldest() -> None:
     merged = merge([export("b", 2, ServicePort("http", 8080)), export("a", 1, HTTP)])
     assert merged.service.ports == (HTTP,)
