@@ -96,12 +96,13 @@ def test_a_shell_proposes_the_names_that_the_federation_knows(two: Federation) -
         assert done.stderr == ""
         return done.stdout.split()
 
+    # Who gets no answer in time is proposed nothing, which on a busy machine is right once in a while.
     for line in ("cluster show ", "cluster remove ", "explain shop/echo --from "):
-        assert proposed(line) == ["plain,east", "plain,west"]
-    assert proposed("cluster undrain ") == []
+        wait_until(lambda: proposed(line) == ["plain,east", "plain,west"], within=15)  # noqa: B023  (called at once)
     for line in ("services show ", "endpoints sh", "explain shop/"):
-        assert proposed(line) == ["plain,shop/echo"]
-    assert proposed("dns check e") == ["plain,echo.shop"]
+        wait_until(lambda: proposed(line) == ["plain,shop/echo"], within=15)  # noqa: B023
+    wait_until(lambda: proposed("dns check e") == ["plain,echo.shop"], within=15)
+    assert proposed("cluster undrain ") == []
 
 
 def test_a_port_that_is_no_admin_api_is_named(two: Federation) -> None:
