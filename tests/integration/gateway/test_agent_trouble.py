@@ -39,9 +39,13 @@ async def test_a_vip_port_that_is_taken_is_named_and_used_when_it_is_free_and_th
             taken.close()
             await taken.wait_closed()
             await eventually(lambda: answered_by(vip, "one"), 15)
-            assert (await east.state())["envoy"]["refused"] == []
+            await eventually(lambda: nothing_refused(east), 5)  # Envoy listens first, and then says so
     finally:
         taken.close()
+
+
+async def nothing_refused(where: Cluster) -> bool:
+    return (await where.state())["envoy"]["refused"] == []  # type: ignore[no-any-return]
 
 
 async def test_traffic_does_not_notice_a_controller_that_goes_away_and_changes_flow_soon_after_it_is_back(
