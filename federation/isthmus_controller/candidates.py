@@ -18,6 +18,8 @@ class Candidate(msgspec.Struct, frozen=True):
     admin: str
     version: str
     started_at_ms: int
+    place: str = ""
+    """The host and where it listens there, which only one process can; empty: not told."""
 
     def text(self) -> str:
         """The value of its key in the election."""

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import secrets
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -24,7 +25,7 @@ from isthmus_controller.listeners import renew_certificate, serving_grpc, settle
 from isthmus_controller.members import Members
 from isthmus_controller.metrics import ControllerMetrics
 from isthmus_controller.registry import Published
-from isthmus_controller.settings import Addresses, ControllerSettings, EtcdSettings
+from isthmus_controller.settings import Addresses, ControllerSettings, EtcdSettings, own_address
 from isthmus_controller.store import ElectionKey, EtcdClient, Keys, Target, TlsFiles
 from isthmus_controller.trust import TrustAuthority
 from isthmus_controller.view import View, Visitor
@@ -90,10 +91,11 @@ class _Replica:
         self._keys = Keys.of(trust.domain)
         self._own = Candidate(
             id=secrets.token_hex(4),
-            grpc=(settings.advertise_grpc or (str(settings.grpc),))[0],
-            admin=(settings.advertise_admin or (str(settings.admin),))[0],
+            grpc=own_address(settings.grpc, settings.advertise_grpc),
+            admin=own_address(settings.admin, settings.advertise_admin),
             version=release(),
             started_at_ms=round(time.time() * 1000),
+            place=f"{socket.gethostname()} {settings.admin}",
         )
         self._metrics = ControllerMetrics(self._prometheus, asyncio.get_running_loop().time)
         self._view = view = View(client, self._keys, readiness, self._metrics.observe)

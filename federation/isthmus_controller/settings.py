@@ -1,5 +1,6 @@
 """What a controller must be told; read once, by the command line."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -61,6 +62,15 @@ class ControllerSettings(msgspec.Struct, frozen=True, kw_only=True):
                     f"the controller listens on every address ({listen}), and clusters cannot be sent there",
                     f"Say with {flag} HOST:PORT under which address they reach it.",
                 )
+
+
+def own_address(listen: Listen, advertised: Sequence[str]) -> str:
+    """Under which of the `advertised` addresses of all replicas this one is reached: where it listens, if that is one.
+
+    Else it is the first (an address of its own behind NAT, or one for all of them).
+    """
+    own = str(listen)
+    return own if own in advertised or not advertised else advertised[0]
 
 
 class Addresses(msgspec.Struct, frozen=True):

@@ -88,9 +88,9 @@ def as_text(now: "Status") -> str:
         word = paint("healthy", "green") if member.healthy else paint(member.problem or "unhealthy", "red")
         size = _size(member.size_bytes) if member.healthy else "-"
         lines.append(f"etcd {member.address} {member.version}: {word}, {size}{', leader' if member.leader else ''}")
-    here = {replica.admin for replica in now.replicas if replica.self}
+    here = {(replica.place, replica.admin) for replica in now.replicas if replica.self and replica.place}
     for replica in now.replicas:
-        if replica.admin in here and not replica.self:
+        if (replica.place, replica.admin) in here and not replica.self:
             continue  # the one that ran there before: etcd keeps its session for some seconds after a crash
         lines.append(f"controller {replica.id} at {replica.admin}{' (this one)' if replica.self else ''}")
     return "\n".join(lines)

@@ -188,7 +188,9 @@ class AdminApi:
             quarantined=[v.QuarantinedView(key, reason) for key, reason in sorted(registry.quarantined.items())],
             etcd=list(self._etcd()),
             replicas=[
-                v.ReplicaView(r.id, r.grpc, r.admin, r.version, r.started_at_ms, number == 0, r.id == self._own.id)
+                v.ReplicaView(
+                    *(r.id, r.grpc, r.admin, r.version, r.started_at_ms), number == 0, r.id == self._own.id, r.place
+                )
                 for number, r in enumerate(replicas)
             ],
         )

@@ -295,6 +295,8 @@ class ReplicaView(msgspec.Struct, frozen=True):
     started_at_ms: int
     leader: bool
     self: bool
+    place: str = ""
+    """Its host and where it listens there, which only one process can; empty: not told."""
 
 
 class Status(msgspec.Struct, frozen=True):

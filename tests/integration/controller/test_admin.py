@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from integration.controller.world import ANONYMOUS, Admin, FakeGateway, controller, enrol, make_federation, soon
-from isthmus_controller.settings import Addresses
+from integration.controller.world import ANONYMOUS, HOST, Admin, FakeGateway, controller, enrol, make_federation, soon
+from isthmus_controller.settings import Addresses, Listen
 from isthmus_controller.trust import NewFederation
 from isthmus_core.names import ClusterId
+from support.addresses import free_port
 from support.etcd import Etcd
 
 pytestmark = pytest.mark.anyio
@@ -111,6 +112,26 @@ async def test_every_route_is_in_the_openapi_document(admin: Admin) -> None:
     assert enrol_operation["security"] == []
     reference = enrol_operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
     assert document["components"]["schemas"][reference.rpartition("/")[2]]["required"] == ["token", "csr"]
+
+
+async def test_status_names_each_replica_where_it_listens_though_all_advertise_all(
+    etcd: Etcd, federation: NewFederation
+) -> None:
+    wheres = [Listen(HOST, free_port(HOST)) for _ in range(2)]
+    everybody = tuple(map(str, wheres))
+    first, second = (
+        controller(federation, etcd.address, admin=where, advertise_admin=everybody, advertise_grpc=everybody)
+        for where in wheres
+    )
+    async with first, second:
+
+        async def told() -> bool:
+            statuses = [await Admin(federation, where).get("/v1/status") for where in everybody]
+            return [{(r["admin"], r["self"]) for r in status["replicas"]} for status in statuses] == [
+                {(where, where == own) for where in everybody} for own in everybody
+            ]
+
+        await soon(told)
 
 
 async def test_status_names_everything_and_tells_news_when_there_is_some(

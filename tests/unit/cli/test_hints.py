@@ -81,13 +81,23 @@ def test_the_commands_of_cluster_are_told_in_whole_sentences(tmp_path: Path) -> 
 
 def test_a_controller_that_was_started_again_at_its_address_is_shown_once() -> None:
     replicas = [
-        ReplicaView("old", "", "127.0.0.1:15014", "1", 0, leader=False, self=False),
-        ReplicaView("new", "", "127.0.0.1:15014", "1", 0, leader=True, self=True),
+        ReplicaView("old", "", "127.0.0.1:15014", "1", 0, leader=False, self=False, place="h 127.0.0.1:15014"),
+        ReplicaView("new", "", "127.0.0.1:15014", "1", 0, leader=True, self=True, place="h 127.0.0.1:15014"),
         ReplicaView("other", "", "127.0.0.2:15014", "1", 0, leader=False, self=False),
     ]
     now = Status("fed", "fed.example", "1", 1, 0, True, {}, {}, [], 0, 0, [], [], [], replicas)
     shown = [line for line in as_text(now).splitlines() if line.startswith("controller ")]
     assert shown == ["controller new at 127.0.0.1:15014 (this one)", "controller other at 127.0.0.2:15014"]
+
+
+def test_every_controller_that_runs_behind_one_address_is_shown() -> None:
+    replicas = [
+        ReplicaView(host, "", "fed.example:15014", "1", 0, leader=False, self=host == "one", place=f"{host} 0.0.0.0:1")
+        for host in ("one", "two", "three")
+    ]
+    now = Status("fed", "fed.example", "1", 1, 0, True, {}, {}, [], 0, 0, [], [], [], replicas)
+    shown = [line.split()[1] for line in as_text(now).splitlines() if line.startswith("controller ")]
+    assert shown == ["one", "two", "three"]
 
 
 @pytest.mark.parametrize(
