@@ -2,9 +2,11 @@
 
 import asyncio
 import re
+import signal
 import socket
 import struct
 import time
+from functools import partial
 
 import dns.edns
 import dns.message
@@ -92,6 +94,24 @@ async def test_envoy_goes_on_when_its_agent_is_killed_and_a_new_agent_takes_it_o
         west.processes["backend-10-8080"].kill()
         await serves(load, "neighbour")
     assert load.lost == []
+
+
+async def test_a_gateway_that_starts_itself_anew_loses_no_request_and_follows_changes(three: Federation) -> None:
+    west = three["west"]
+    gateway, envoy = west.processes["gateway"], west.envoy()
+
+    def started(times: int) -> bool:
+        return gateway.output().count("gateway starts") >= before + times
+
+    before = gateway.output().count("gateway starts")
+    async with loading(http(three), "west") as load:
+        for times in (1, 2):
+            gateway.send(signal.SIGUSR2)
+            await eventually(partial(started, times), 20)
+            await asyncio.to_thread(west.wait_ready)
+        west.processes["backend-10-8080"].kill()
+        await serves(load, "neighbour")
+    assert load.lost == [] and west.envoy() == envoy
 
 
 async def test_a_gateway_starts_from_its_last_state_with_the_controller_away(three: Federation) -> None:

@@ -20,8 +20,9 @@ from isthmus_cli.settings import GatewayOptions, load, parts, with_options
 def gateway(home: Path | None, config: Path | None, **flags: Any) -> None:
     """Run the gateway of a cluster: it offers this cluster's exports, and gives its clients all others'.
 
-    It starts Envoy and keeps it running; Envoy serves on while the gateway's own process is restarted, and the gateway
-    starts from its last state when no controller answers.
+    It starts Envoy and keeps it running, and starts from its last state when no controller answers. SIGTERM ends both
+    in order. SIGUSR2 starts the gateway's own process anew (a newer version, other settings in its file) while Envoy
+    serves on; Envoy also serves on when that process is killed, until it is started again.
     """
     options = load(GatewayOptions, config, flags)
     folder = options.data_dir or cluster_folder(find_home(home), options.cluster)
@@ -50,7 +51,7 @@ def gateway(home: Path | None, config: Path | None, **flags: Any) -> None:
         web_port=web_port,
         controllers=controllers,
     )
-    run_until_signal(lambda stop: run_gateway(settings, stop))
+    run_until_signal(lambda stop: run_gateway(settings, stop), renewable=True)
 
 
 def _advertised(given: str | None, host: str, port: int, controllers: tuple[str, ...]) -> tuple[str, int]:
