@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from isthmus_cli import settings
+from isthmus_cli import flags, settings
 from isthmus_cli.root import root
 
 _HEAD = """\
@@ -48,7 +48,7 @@ def _settings() -> Iterator[str]:
         yield "| entry | flag | variable | default | meaning |"
         yield "| --- | --- | --- | --- | --- |"
         for name, field in options.model_fields.items():
-            default = settings.default_text(field)
+            default = flags.default_text(field)
             shown = f"`{default}`" if default else ""
             text = (field.description or "").replace("|", "\\|")
             yield f"| `{name}` | `{settings.flag(name)}` | `{settings.variable(options, name)}` | {shown} | {text} |"

@@ -1,13 +1,11 @@
 """Settings of the long-running commands: one definition gives flags, ISTHMUS_* variables, a file and the reference."""
 
 import typing
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
 import click
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
-from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -17,7 +15,6 @@ from pydantic_settings import (
 )
 
 from isthmus_cli import values
-from isthmus_cli.proposals import propose_joined, proposing, proposing_paths
 from isthmus_core.errors import InvalidInput
 
 LogLevel = typing.Literal["debug", "info", "warning", "error"]
@@ -90,9 +87,6 @@ def _toml(path: Path) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise InvalidInput(f"{path} is not valid TOML: {error}", "Mend it there: see docs/reference.md.") from None
 
-
-if typing.TYPE_CHECKING:
-    from isthmus_cli.proposals import Proposing
 
 SomeOptions = TypeVar("SomeOptions", bound=Options)
 
@@ -247,69 +241,6 @@ def variable(options: type[Options], name: str) -> str:
     return str(options.model_config.get("env_prefix", "")) + name.upper()
 
 
-def is_switch(field: FieldInfo) -> bool:
-    """Whether a field is yes or no."""
-    annotation: object = field.annotation
-    return bool in (typing.get_args(annotation) or (annotation,))
-
-
-def is_repeated(field: FieldInfo) -> bool:
-    """Whether a field takes several values, each with a flag of its own."""
-    return typing.get_origin(field.annotation) is tuple
-
-
-def default_text(field: FieldInfo) -> str:
-    """The default for help texts; empty when the description tells it."""
-    if isinstance(field.default, tuple):
-        return " ".join(field.default)
-    return "" if field.default is None else str(field.default)
-
-
-def with_options(options: type[Options]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """A decorator that gives a click command one flag for every field of `options`, and `--config`."""
-
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        config = click.option(
-            "--config",
-            envvar="ISTHMUS_CONFIG",
-            type=click.Path(path_type=Path, dir_okay=False),
-            default=None,
-            help=f"TOML file with a table [{options.section}].  [env: ISTHMUS_CONFIG]",
-        )
-        function = config(function)
-        for name, field in reversed(options.model_fields.items()):
-            default = default_text(field)
-            shown = f"  [env: {variable(options, name)}{f'; default: {default}' if default else ''}]"
-            text = f"{field.description}{shown}"
-            if is_switch(field):
-                declaration = f"{flag(name)}/--no-{name.replace('_', '-')}"
-                function = click.option(declaration, name, default=None, help=text)(function)
-            else:
-                function = click.option(
-                    *(flag(name), name),
-                    default=None,
-                    help=text,
-                    metavar=_metavar(name, field),
-                    multiple=is_repeated(field),
-                    shell_complete=_proposed(name, field),
-                )(function)
-        return function
-
-    return decorate
-
-
-def _proposed(name: str, field: FieldInfo) -> "Proposing | None":
-    """What a shell proposes as the value of a flag."""
-    if name == "cluster":
-        return propose_joined
-    if typing.get_origin(field.annotation) is typing.Literal:
-        words = typing.get_args(field.annotation)
-        return proposing(lambda _: ((word, "") for word in words))
-    if Path in (field.annotation, *typing.get_args(field.annotation)):
-        return proposing_paths("dir" if name in ("data_dir", "services") else "file")
-    return None
-
-
 def load(options: type[SomeOptions], config: Path | None, flags: dict[str, Any]) -> SomeOptions:
     """The settings from flags (None or () means not given), environment and file.
 
@@ -347,16 +278,3 @@ def _invalid(
     if os.environ.get(variable(options, name)):
         return click.UsageError(f"{variable(options, name)}: {sentence}. {mend}".strip())
     return InvalidInput(f"{config}: [{options.section}] {name}: {sentence}", mend)
-
-
-def _metavar(name: str, field: FieldInfo) -> str:
-    text = field.description or ""
-    word = text.split(maxsplit=1)[0]
-    if word.upper() == word and set(word) & set(":=[@"):
-        return word
-    members = typing.get_args(field.annotation) or (field.annotation,)
-    if any(isinstance(member, str) for member in members):
-        return "|".join(str(member) for member in members)
-    if Path in members:
-        return "PATH"
-    return "NUMBER" if int in members or float in members else name.upper()

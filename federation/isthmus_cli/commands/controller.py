@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from isthmus_cli.api import parse_address
+from isthmus_cli.flags import with_options
 from isthmus_cli.home import controller_folder, find_home, home_option
 from isthmus_cli.running import run_until_signal
-from isthmus_cli.settings import ControllerOptions, load, parts, with_options
+from isthmus_cli.settings import ControllerOptions, load, parts
 from isthmus_core.errors import InvalidInput
 
 if TYPE_CHECKING:

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from isthmus_cli.api import parse_address
+from isthmus_cli.flags import with_options
 from isthmus_cli.garbage import collect_garbage
 from isthmus_cli.home import cluster_folder, find_home, home_option
 from isthmus_cli.output import Pages, output_option, paint, show, table
 from isthmus_cli.proposals import propose_dns_names
 from isthmus_cli.running import run_until_signal
-from isthmus_cli.settings import DnsOptions, load, parts, with_options
+from isthmus_cli.settings import DnsOptions, load, parts
 from isthmus_cli.values import LONGEST_ID
 from isthmus_core.errors import InvalidInput, Unavailable
 

@@ -9,9 +9,10 @@ import click
 
 from isthmus_cli import values
 from isthmus_cli.api import parse_address
+from isthmus_cli.flags import with_options
 from isthmus_cli.home import cluster_folder, find_home, home_option
 from isthmus_cli.running import run_until_signal
-from isthmus_cli.settings import GatewayOptions, load, parts, with_options
+from isthmus_cli.settings import GatewayOptions, load, parts
 
 
 @click.command()
