@@ -23,8 +23,8 @@ class EtcdHealth:
         self._views = [EtcdView(address, False, "", False, 0, 0, "not asked yet") for address in target.addresses]
 
     def views(self) -> Sequence[EtcdView]:
-        """The last answers."""
-        return self._views
+        """The last answers; whoever follows etcd may have met with trouble since."""
+        return in_trouble(self._views, self._readiness.warnings().get("etcd", ""))
 
     async def run(self) -> None:
         """Ask until cancelled."""
@@ -37,6 +37,20 @@ class EtcdHealth:
                 troubles = [f"{view.address}: {view.problem}" for view in self._views if not view.healthy]
                 self._readiness.warn("etcd members", "; ".join(troubles))
                 await asyncio.sleep(_EVERY)
+
+
+def in_trouble(views: Sequence[EtcdView], trouble: str) -> Sequence[EtcdView]:
+    """No member is healthy that `trouble` (a sentence, or nothing) names, and none at all when it names nobody."""
+    if not trouble:
+        return views
+    words = trouble.split()
+    named = [view.address for view in views if view.address in words]
+    return [
+        msgspec.structs.replace(view, healthy=False, problem=trouble)
+        if view.healthy and (not named or view.address in named)
+        else view
+        for view in views
+    ]
 
 
 async def _ask(address: str, client: EtcdClient) -> EtcdView:

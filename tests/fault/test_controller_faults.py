@@ -121,6 +121,39 @@ async def test_an_etcd_that_is_away_for_longer_than_a_request_loses_and_withdraw
             await soon(held)
 
 
+async def test_while_etcd_is_frozen_the_status_contradicts_nothing_and_a_change_is_refused_with_a_mend(
+    new_etcd: Callable[..., Etcd], federation_name: str, tmp_path: Path
+) -> None:
+    etcd = new_etcd()
+    federation = make_federation(tmp_path / "controller", federation_name)
+    async with controller(federation, etcd.address) as replica:
+        admin = Admin(federation, replica.admin)
+        await enrol(federation, replica.admin, "a", tmp_path / "a")
+
+        seen: set[tuple[bool, bool]] = set()
+
+        async def well() -> bool:
+            status = await admin.get("/v1/status")
+            seen.add((status["etcd"][0]["healthy"], "etcd" in status["warnings"]))
+            return bool(status["etcd"][0]["healthy"])
+
+        async def in_trouble() -> bool:
+            warned = "etcd" in (await admin.get("/readyz"))["warnings"]
+            await well()
+            return warned
+
+        await soon(well)
+        await asyncio.to_thread(etcd.freeze)
+        body = {"cluster": "b", "locality": "aws/eu/1"}
+        asked = [admin.ask("POST", "/v1/tokens", body), admin.ask("POST", "/v1/clusters/a/drain")]
+        *answers, _ = await asyncio.gather(*asked, soon(in_trouble, every=0.1))
+        assert (True, True) not in seen, "healthy, and does not answer"
+        for status, answer in answers:
+            assert status == 503 and "etcd" in answer["error"] and "isthmus status" in answer["mend"], answer
+        await asyncio.to_thread(etcd.thaw)
+        await soon(well)
+
+
 class Replica:
     """A controller as a program of its own, with an etcd of its own."""
 

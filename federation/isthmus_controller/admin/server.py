@@ -12,7 +12,7 @@ from aiohttp import web
 from isthmus_controller.admin.errors import NotFound, Taken, TooLarge, TooSlow, Unidentified
 from isthmus_controller.admin.openapi import openapi
 from isthmus_controller.admin.routes import Ask, Query, Route
-from isthmus_core.errors import InvalidInput, Refused
+from isthmus_core.errors import InvalidInput, Refused, Unavailable
 from isthmus_core.spiffe import Role
 from isthmus_kit.tls import peer_of_tls
 from isthmus_kit.web import json_response
@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 MAX_BODY = 64 * 1024
 BODY_S = 5.0
 """Whoever joins shows no certificate, and may send a body."""
+
+_ETCD_MEND = "See 'isthmus status' for how etcd is, and try again when it answers; traffic goes on meanwhile."
+"""Whatever else does not answer says itself what to do."""
 
 _MEND = "Use the certificate and key that 'isthmus init' wrote."
 
@@ -35,6 +38,8 @@ async def statuses(request: web.Request, handler: WebHandler) -> web.StreamRespo
         return await handler(request)
     except (NotFound, Taken, TooLarge, TooSlow, Unidentified) as error:
         return json_response({"error": error.sentence, "mend": error.mend}, error.status)
+    except Unavailable as error:
+        return json_response({"error": error.sentence, "mend": error.mend or _ETCD_MEND}, 503)
     except web.HTTPRequestEntityTooLarge:
         large = _too_large()
         return json_response({"error": large.sentence, "mend": large.mend}, large.status)
