@@ -239,7 +239,8 @@ class TypeStream:
         self, nonce: str, additions_before: float, removals_before: float, current: int, now: float
     ) -> bytes | None:
         """The next response, of changes older than the given rounds, or None. At most one is in flight."""
-        if self._in_flight is not None or not self._started or not self._cache.synced:
+        # Who asked in the middle of a round is compared in the next one: until then the answer would be "nothing".
+        if self._in_flight is not None or not self._started or not self._cache.synced or self._seen is None:
             return None
         removed: list[str] = []
         if (half := self._refusals.next_half(self._cache, self._sent)) is not None:

@@ -310,3 +310,16 @@ def test_a_request_without_a_type_ends_the_stream() -> None:
 def test_an_empty_name_ends_the_stream() -> None:
     with pytest.raises(InvalidInput, match="empty resource name"):
         Play().says(subscribe=[""])
+
+
+def test_who_asks_in_the_middle_of_a_round_is_not_told_that_there_is_nothing() -> None:
+    play = Play()
+    play.put(a="1")
+    play.put(GREEN, b="1")
+    play.says(subscribe=["*"], has={"gone": "1"})
+    round_one = play.stream.one_by_one()
+    next(round_one)  # while red is being written, green is asked for
+    play.says(GREEN, subscribe=["*"], has={"gone": "1"})
+    assert list(round_one) == [], "nothing of green was compared yet"
+    (green,) = play.hears()
+    assert told(green) == {"b": "1"} and gone(green) == {"gone"} and not is_part(green)
