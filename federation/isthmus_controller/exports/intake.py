@@ -2,17 +2,19 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from isthmus_controller.exports.committer import Committer
+from isthmus_controller.exports.entrance import Entrance
 from isthmus_controller.exports.room import Room
 from isthmus_controller.exports.sessions import hold_session
 from isthmus_controller.metrics import ControllerMetrics
 from isthmus_controller.registry import Registry, Rejected, Wish, validate
-from isthmus_controller.store import EndpointsKey, EtcdClient, ExportKey, GatewayKey, SessionKey
+from isthmus_controller.store import EndpointsKey, EtcdClient, ExportKey, SessionKey
 from isthmus_controller.view import View, Visitor
 from isthmus_core.names import ClusterId
+from isthmus_kit.latest import Latest
 from isthmus_kit.tasks import Owner, own_tasks
 from isthmus_sync import CAPACITY, EXPORT, GATEWAY, WILDCARD, SubscriberStream, Subscribing, Update
 from isthmus_sync.cache import version_of
@@ -44,10 +46,11 @@ class Exports:
         """What a new stream of a cluster needs; ends with Refused when the cluster is removed."""
         cluster = visitor.cluster
         async with self._view.membership(visitor), own_tasks() as owner:
-            intake = _Intake(self, owner, cluster)
+            standing = standing_versions(self._view.registry, cluster)
+            intake = _Intake(self, cluster, self.entrance(owner, cluster, standing))
             stream = SubscriberStream(
                 {GATEWAY: {WILDCARD}, EXPORT: {WILDCARD}, CAPACITY: {WILDCARD}},
-                standing_versions(self._view.registry, cluster),
+                standing,
                 ahead={CAPACITY},
             )
             log.info("a gateway publishes its exports", extra={"cluster": cluster})
@@ -57,12 +60,19 @@ class Exports:
                 finally:
                     intake.close()
 
-    def hold(self, owner: Owner, key: SessionKey) -> asyncio.Task[None]:
-        """Keep the session of a gateway while the stream lives."""
-        return owner.start(
-            f"session {key.cluster}/{key.gateway}",
-            hold_session(self._client, self._view.keys, key, self._view.registry, self._session_ttl),
-        )
+    def entrance(self, owner: Owner, cluster: ClusterId, standing: Mapping[str, Collection[str]]) -> Entrance:
+        """Where the gateway of a new stream begins, which is told that this stands."""
+
+        def hold(key: SessionKey, lacks: Latest[str]) -> asyncio.Task[None]:
+            return owner.start(
+                f"session {key.cluster}/{key.gateway}",
+                hold_session(self._client, self._view.keys, key, self._view.registry, self._session_ttl, lacks),
+            )
+
+        async def commit(wishes: list[Wish]) -> None:
+            await self._committer.commit(cluster, wishes)
+
+        return Entrance(cluster, self._view.registry, standing, owner, hold, commit)
 
     async def commit(self, cluster: ClusterId, wishes: list[Wish], since: list[Wish]) -> None:
         """Return when all wishes are in etcd."""
@@ -109,11 +119,10 @@ class Exports:
 class _Intake:
     """One stream."""
 
-    def __init__(self, exports: Exports, owner: Owner, cluster: ClusterId) -> None:
+    def __init__(self, exports: Exports, cluster: ClusterId, entrance: Entrance) -> None:
         self._exports = exports
-        self._owner = owner
         self._cluster = cluster
-        self._sessions: dict[str, asyncio.Task[None]] = {}
+        self._entrance = entrance
         self._foretold: dict[str, Wish] = {}  # capacities by name
         self._waiting: set[str] = set()  # nonces of updates that were foretold
 
@@ -135,13 +144,15 @@ class _Intake:
         """Commit one response; what of it is refused, and why."""
         rejected: dict[str, str] = {}
         room = self._exports.room(self._cluster)
-        names = [*update.changed, *sorted(update.removed)]
+        kept = self._entrance.hear(update)
+        names = [*update.changed, *sorted(update.removed - kept)]
         for start in range(0, len(names), _SLICE):
             part = names[start : start + _SLICE]
             wishes = self._wishes(update, part, room, rejected)
-            await self._follow_sessions(wishes)
+            await self._entrance.greet(wishes)
             await self._exports.commit(self._cluster, wishes, self._foretold_since(update, part))
             await asyncio.sleep(0)
+        await self._entrance.step(update.type_url)
         self._waiting.discard(update.nonce)
         if rejected:
             self._exports.rejected(self._cluster, update.type_url, rejected)
@@ -184,26 +195,9 @@ class _Intake:
         self._exports.give_up(past)
         return since
 
-    async def _follow_sessions(self, wishes: list[Wish]) -> None:
-        """A gateway that introduces itself has a session; one that takes its leave ends it in the same transaction."""
-        for wish in list(wishes):
-            if not isinstance(wish.key, GatewayKey):
-                continue
-            key = SessionKey(wish.key.cluster, wish.key.gateway)
-            if wish.body is not None:
-                if key.gateway not in self._sessions:
-                    self._sessions[key.gateway] = self._exports.hold(self._owner, key)
-                continue
-            session = self._sessions.pop(key.gateway, None)
-            if session is not None:
-                session.cancel()
-                # Its last write must not come after the deletion.
-                await asyncio.wait({session})
-            wishes.append(Wish(key, None))
-
 
 def standing_versions(registry: Registry, cluster: ClusterId) -> dict[str, dict[str, str]]:
-    """What the registry holds of a cluster, as versions: its gateway sends only what differs, and names what is gone.
+    """What the registry holds of a cluster, as versions: its gateway sends only what differs, and names what it lacks.
 
     Gateways are left out: each publishes only itself, and must not be asked to take back its siblings.
     """
@@ -213,4 +207,7 @@ def standing_versions(registry: Registry, cluster: ClusterId) -> dict[str, dict[
             body = registry.raw(key)
             if body is not None:
                 known[type_url][str(service)] = version_of(body)
+        if str(service) in known[EXPORT]:
+            # Whoever lacks an export says so with its first capacities: `siblings.Place.hear`.
+            known[CAPACITY].setdefault(str(service), "")
     return known

@@ -11,7 +11,10 @@ from isthmus_controller.registry.records import encode
 from isthmus_controller.store import ClusterKey, EtcdClient, Keys, Put, Session, SessionKey, present
 from isthmus_core.errors import IsthmusError, Unavailable
 from isthmus_kit.backoff import Backoff
+from isthmus_kit.latest import Latest
+from isthmus_kit.tasks import own_tasks
 from isthmus_sync.proto import isthmus_pb2 as pb
+from isthmus_sync.streams import first_cause
 
 log = logging.getLogger(__name__)
 
@@ -25,9 +28,12 @@ async def hold_session(
     key: SessionKey,
     registry: Registry,
     ttl: int,
+    lacks: Latest[str],
     now_ms: Callable[[], int] = lambda: round(time.time() * 1000),
 ) -> None:
     """Keep a leased key until cancelled; cancelling lets the lease run out, so that a short break is not seen.
+
+    It says what the gateway lacks beside its siblings, and is written again when that changes.
 
     A gateway that comes back to another replica gets a new lease there, and its session goes on without a gap.
     """
@@ -39,15 +45,19 @@ async def hold_session(
             session = await Session.grant(client, ttl)
             known = registry.session(key.cluster, key.gateway)
             since = known.since_ms if known is not None and known.held else now_ms()
-            put = Put(keys.path(key), encode(pb.Session(held=True, since_ms=since)), session.lease)
-            result = await client.txn([present(keys.path(ClusterKey(key.cluster)))], [put])
-            if not result.succeeded:
-                raise Unavailable(f"cluster {key.cluster} is not registered in this federation")
-            await session.keep()
-        except IsthmusError as error:  # not only while etcd is away: a password or a right may be taken, and given back
+            async with own_tasks() as owner:
+                owner.once("lease", session.keep())
+                async for lacked in lacks.follow():
+                    put = Put(
+                        keys.path(key), encode(pb.Session(held=True, since_ms=since, lacks=lacked)), session.lease
+                    )
+                    result = await client.txn([present(keys.path(ClusterKey(key.cluster)))], [put])
+                    if not result.succeeded:
+                        raise Unavailable(f"cluster {key.cluster} is not registered in this federation")
+        except* IsthmusError as group:  # not only while etcd is away: a right may be taken, and given back
             log.info(
                 "a session was not kept, trying again",
-                extra={"session": f"{key.cluster}/{key.gateway}", "why": str(error)},
+                extra={"session": f"{key.cluster}/{key.gateway}", "why": str(first_cause(group))},
             )
         attempt = 0 if clock() - begun > STABLE else attempt + 1
         await asyncio.sleep(backoff.delay(attempt, random.random))

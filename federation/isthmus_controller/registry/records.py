@@ -23,6 +23,8 @@ class Session(msgspec.Struct, frozen=True):
 
     held: bool
     since_ms: int
+    lacks: str = ""
+    """Which of the cluster's exports the gateway did not have when it connected (`exports.siblings`); none if empty."""
 
 
 RecordKey = ClusterKey | GatewayKey | SessionKey | ExportKey | EndpointsKey
@@ -56,7 +58,7 @@ def _gateway(key: RecordKey, held: Held) -> Gateway:
 def _session(_: RecordKey, held: Held) -> Session:
     message = pb.Session()
     message.ParseFromString(held.value)
-    return Session(message.held, message.since_ms)
+    return Session(message.held, message.since_ms, message.lacks)
 
 
 def _export(key: RecordKey, held: Held) -> Export:

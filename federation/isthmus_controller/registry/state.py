@@ -119,6 +119,14 @@ class Registry:
         """The gateways of a cluster that are connected to a controller now."""
         return {gateway for gateway, session in self._sessions.get(cluster, {}).items() if session.held}
 
+    def gateways(self, cluster: ClusterId) -> Mapping[str, Gateway]:
+        """The gateways of a cluster that others may come to, connected or not."""
+        return self._gateways.get(cluster, {})
+
+    def sessions(self, cluster: ClusterId) -> Mapping[str, Session]:
+        """What is known of the sessions of a cluster's gateways; one that others may not come to has one, too."""
+        return self._sessions.get(cluster, {})
+
     def session(self, cluster: ClusterId, gateway: str) -> Session | None:
         """What is known of a gateway's session."""
         return self._sessions.get(cluster, {}).get(gateway)

@@ -84,12 +84,14 @@ class Cluster(_message.Message):
     def __init__(self, schema: _Optional[int] = ..., id: _Optional[str] = ..., locality: _Optional[_Union[Locality, _Mapping]] = ..., network: _Optional[str] = ..., trust_domain: _Optional[str] = ..., state: _Optional[_Union[Cluster.State, str]] = ..., registered_at_ms: _Optional[int] = ..., gateways: _Optional[_Iterable[_Union[Gateway, _Mapping]]] = ..., session: _Optional[_Union[Session, _Mapping]] = ..., certificate_fingerprint: _Optional[str] = ...) -> None: ...
 
 class Session(_message.Message):
-    __slots__ = ("held", "since_ms")
+    __slots__ = ("held", "since_ms", "lacks")
     HELD_FIELD_NUMBER: _ClassVar[int]
     SINCE_MS_FIELD_NUMBER: _ClassVar[int]
+    LACKS_FIELD_NUMBER: _ClassVar[int]
     held: bool
     since_ms: int
-    def __init__(self, held: _Optional[bool] = ..., since_ms: _Optional[int] = ...) -> None: ...
+    lacks: str
+    def __init__(self, held: _Optional[bool] = ..., since_ms: _Optional[int] = ..., lacks: _Optional[str] = ...) -> None: ...
 
 class Gateway(_message.Message):
     __slots__ = ("schema", "id", "cluster", "address", "port", "version")

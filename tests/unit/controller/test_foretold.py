@@ -67,7 +67,7 @@ class World:
         nothing = cast(Any, None)
         self.committer = Waiting(nothing, KEYS, self.registry.raw, lambda: self.revision, ahead=self.foresight)
         self.exports = Exports(nothing, cast(Any, self), self.committer, nothing, 10)
-        self.intake = _Intake(self.exports, owner, WEST)
+        self.intake = _Intake(self.exports, WEST, self.exports.entrance(owner, WEST, {EXPORT: (), CAPACITY: ()}))
 
     def etcd_has(self, key: Key, value: bytes) -> None:
         self.revision += 1
