@@ -172,7 +172,7 @@ def _export(parts: Parts, local: LocalService) -> status.ExportStatus:
 
 
 class _Numbers(Collector):
-    """The gateway's gauges."""
+    """The gateway's gauges and counters."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -186,8 +186,10 @@ class _Numbers(Collector):
             _gauge("isthmus_vips_exhausted", "Services for which no address is left", len(parts.hub.routes.exhausted)),
             _gauge("isthmus_envoy_refused", "Resources that Envoy refuses", len(parts.hub.feed.refusals)),
             _gauge("isthmus_envoy_running", "1 when Envoy runs", float(parts.envoy.value.running)),
-            _gauge("isthmus_envoy_restarts", "How often Envoy was started again", parts.envoy.value.restarts),
             _gauge("isthmus_zone_serial", "Serial of the zone", parts.hub.zone.serial),
+        )
+        yield CounterMetricFamily(
+            "isthmus_envoy_restarts", "How often Envoy was started again", value=parts.envoy.value.restarts
         )
         yield CounterMetricFamily(
             "isthmus_ingress_refused_connections",

@@ -108,6 +108,11 @@ class Cluster:
         except (aiohttp.ClientError, OSError):
             return {}
 
+    async def metrics(self) -> str:
+        async with aiohttp.ClientSession() as client:
+            async with client.get(f"http://{self.address}:{self.settings.web_port}/metrics") as answer:
+                return await answer.text()
+
     async def state(self) -> dict:  # type: ignore[type-arg]
         return await self.ask("/v1/state")
 

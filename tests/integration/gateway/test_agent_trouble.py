@@ -146,6 +146,7 @@ async def test_an_envoy_that_dies_is_back_by_itself(
         pid = (await east.state())["envoy"]["pid"]
         os.kill(pid, signal.SIGKILL)
         await eventually(lambda: _restarted(east, pid), 10)
+        assert "\nisthmus_envoy_restarts_total 1.0\n" in await east.metrics()
         await eventually(lambda: answered_by(vip, "one"), 10)
         await eventually(east.ready, 10)
         assert controller.capacity("east", "shop/echo") == (1, 1)
