@@ -109,9 +109,9 @@ class Cluster:
             return {}
 
     async def metrics(self) -> str:
-        async with aiohttp.ClientSession() as client:
-            async with client.get(f"http://{self.address}:{self.settings.web_port}/metrics") as answer:
-                return await answer.text()
+        page = f"http://{self.address}:{self.settings.web_port}/metrics"
+        async with aiohttp.ClientSession() as client, client.get(page) as answer:
+            return await answer.text()
 
     async def state(self) -> dict:  # type: ignore[type-arg]
         return await self.ask("/v1/state")
