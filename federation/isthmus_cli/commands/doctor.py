@@ -3,7 +3,7 @@
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from isthmus_cli.output import output_option, paint, show, table, terminal_width
 from isthmus_core.errors import IsthmusError
 
 if TYPE_CHECKING:
-    from isthmus_controller.admin.values import ServiceView
+    from isthmus_controller.admin.values import ServiceView, Status
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -81,31 +81,34 @@ def _home(home: Path | None, controller: str | None) -> Iterator[Finding]:
     except IsthmusError as error:
         yield Finding("home", "failed", error.sentence, error.mend)
         return
-    yield from _federation(folder, controller)
-    yield from _local_clusters(folder)
+    now = yield from _federation(folder, controller)
+    yield from _local_clusters(folder, now)
 
 
-def _federation(folder: Path, controller: str | None) -> Iterator[Finding]:
+def _federation(folder: Path, controller: str | None) -> Generator[Finding, None, "Status | None"]:
+    """Gives what the first controller that answers says of the federation."""
     from isthmus_kit.pki.expiry import ROOT_MEND
 
     try:
         config = read_config(folder)
     except IsthmusError as error:
         yield Finding("configuration", "failed", error.sentence, error.mend)
-        return
+        return None
     yield Finding("configuration", "ok", str(folder / "config.toml"))
     yield _certificate("root certificate", config.root, ROOT_MEND)
     yield _certificate("admin credential", config.certificate, "Make a new one where the federation was made.")
     if controller:
         config = config._replace(controllers=tuple(controller.split(",")))
-    answered = False
+    answered: Status | None = None
     for address in config.controllers:
-        findings = list(_controller(config, address))
+        now, findings = _controller(config, address)
         yield from findings[:1] if answered else findings
-        answered = answered or findings[0].result == "ok"
+        answered = answered or now
+    return answered
 
 
-def _controller(config: AdminConfig, address: str) -> Iterator[Finding]:
+def _controller(config: AdminConfig, address: str) -> tuple["Status | None", list[Finding]]:
+    """What it says of the federation, if it answers, and what is to be found there; itself first."""
     from isthmus_controller.admin.values import Services, Status
 
     try:
@@ -115,11 +118,14 @@ def _controller(config: AdminConfig, address: str) -> Iterator[Finding]:
         took = time.time() - before
         offered = client.read(Services, "services").services
     except IsthmusError as error:
-        yield Finding(f"controller {address}", "failed", error.sentence, error.mend)
-        return
-    yield Finding(f"controller {address}", "ok", f"version {now.version}, answered in {took * 1000:.0f} ms")
+        return None, [Finding(f"controller {address}", "failed", error.sentence, error.mend)]
+    itself = Finding(f"controller {address}", "ok", f"version {now.version}, answered in {took * 1000:.0f} ms")
     # The answer was made somewhere between `before` and `before + took`.
     skew = max(before - now.time_ms / 1000, now.time_ms / 1000 - before - took, 0)
+    return now, [itself, *_told(now, skew), *_services(offered)]
+
+
+def _told(now: "Status", skew: float) -> Iterator[Finding]:
     well = skew < 30
     yield Finding(
         "clock", "ok" if well else "warning", f"differs by {skew:.1f} s", "" if well else "Set the clocks with NTP."
@@ -149,7 +155,6 @@ def _controller(config: AdminConfig, address: str) -> Iterator[Finding]:
     for conflict in now.conflicts:
         mend = "Make the Service documents of its clusters agree; traffic goes on meanwhile."
         yield Finding(f"service {conflict.service}", "warning", f"{conflict.reason}: {conflict.message}", mend)
-    yield from _services(offered)
 
 
 def _services(offered: Sequence["ServiceView"]) -> Iterator[Finding]:
@@ -166,7 +171,7 @@ def _services(offered: Sequence["ServiceView"]) -> Iterator[Finding]:
         yield Finding("services", "ok", f"{len(offered)}, with somebody ready wherever they can be reached")
 
 
-def _local_clusters(folder: Path) -> Iterator[Finding]:
+def _local_clusters(folder: Path, now: "Status | None") -> Iterator[Finding]:
     try:
         places = cluster_folders(folder)
     except IsthmusError as error:
@@ -178,10 +183,10 @@ def _local_clusters(folder: Path) -> Iterator[Finding]:
             yield Finding(f"{place.name}: gateway", "failed", seen, readable(PermissionError()))
         elif (place / "cluster.json").is_file():
             yield _certificate(f"{place.name}: cluster CA", place / "ca.pem", "Join again with a new token.")
-            yield from _gateway(place.name, place)
+            yield from _gateway(place.name, place, now)
 
 
-def _gateway(name: str, folder: Path) -> Iterator[Finding]:
+def _gateway(name: str, folder: Path, now: "Status | None") -> Iterator[Finding]:
     import http.client
     import json
     import socket
@@ -196,7 +201,8 @@ def _gateway(name: str, folder: Path) -> Iterator[Finding]:
         told = json.loads(connection.getresponse().read())
         missing, warnings = dict(told["missing"]), dict(told["warnings"])
     except OSError:
-        yield Finding(check, "warning", "does not run on this machine", f"Run 'isthmus gateway --cluster {name}'.")
+        run = Finding(check, "warning", "does not run on this machine", f"Run 'isthmus gateway --cluster {name}'.")
+        yield _removed(check, folder, now) or run  # one that runs is told so by the controllers, and says it
         return
     except (ValueError, KeyError, TypeError, http.client.HTTPException):
         yield Finding(check, "failed", "its agent gives no sensible answer", "Look at its log.")
@@ -212,6 +218,21 @@ def _gateway(name: str, folder: Path) -> Iterator[Finding]:
         mend = _gateway_mend(part, str(why))
         for one in _each(str(why)):
             yield Finding(f"{check}: {part}", "warning", one, mend)
+
+
+def _removed(check: str, folder: Path, now: "Status | None") -> Finding | None:
+    """A cluster that joined here and was removed since; None while it is a member, or nobody knows."""
+    from isthmus_gateway.membership import read_membership
+
+    try:
+        member = read_membership(folder)
+    except IsthmusError:
+        return None
+    if now is None or member.domain != now.domain or member.id in {c.id for c in now.clusters}:
+        return None
+    again = f"isthmus cluster register {member.id} --locality {member.locality}"
+    mend = f"Register it again with '{again}' and join with the new token, or delete the folder {folder}."
+    return Finding(check, "warning", f"{member.id} is no member of the federation any more", mend)
 
 
 _NEXT = re.compile(r"; (?=[^ ;]+\.ya?ml(?::\d+:\d+)?: |and \d+ more\.$)")

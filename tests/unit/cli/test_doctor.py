@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
-from isthmus_cli.commands.doctor import Finding, _as_text, _each, _gateway_mend, _services
+from isthmus_cli.commands.doctor import Finding, _as_text, _each, _gateway_mend, _local_clusters, _services
 from isthmus_cli.output import table
-from isthmus_controller.admin.values import ExporterView, ServiceView
+from isthmus_controller.admin.values import ClusterView, ExporterView, ServiceView, Status
+from isthmus_core.names import ClusterId, Locality
+from isthmus_gateway.membership import Membership, write_membership
 from isthmus_gateway.sources.assembly import Problem
 from isthmus_gateway.sources.documents import Place
 from isthmus_gateway.sources.files import NAMED, SourceState
@@ -46,6 +48,33 @@ def test_a_service_that_nobody_serves_says_so() -> None:
 def test_a_cluster_that_nobody_can_reach_is_not_a_matter_of_its_services() -> None:
     one = service(exporter("west", 0, 2, why="none of its gateways runs"), exporter("east", 1, 1))
     assert [found[0] for found in seen(one)] == ["ok"]
+
+
+def federation(*clusters: str, domain: str = "fed.example") -> Status:
+    views = [ClusterView(name, "healthy", "a/b/c", "", "", 0, "", True, 0, True, 0, [], 0) for name in clusters]
+    return Status("fed", domain, "1", 1, 0, True, {}, {}, views, 0, 0, [], [], [], [])
+
+
+def test_a_cluster_that_joined_here_and_was_removed_is_not_told_to_run(tmp_path: Path) -> None:
+    folder = tmp_path / "clusters" / "nova"
+    folder.mkdir(parents=True)
+    place = Locality("aws", "eu-west-1", "a")
+    member = Membership(
+        id=ClusterId("nova"), federation="fed", domain="fed.example", locality=place, network="", controllers=()
+    )
+    write_membership(folder, member)
+
+    def told(now: Status | None) -> tuple[str, str, str]:
+        [*_, found] = _local_clusters(tmp_path, now)
+        assert found.check == "nova: gateway"
+        return found.result, found.seen, found.mend
+
+    stopped = ("warning", "does not run on this machine", "Run 'isthmus gateway --cluster nova'.")
+    for known in (federation("nova", "west"), federation("west", domain="another.example"), None):
+        assert told(known) == stopped
+    again = "isthmus cluster register nova --locality aws/eu-west-1/a"
+    mend = f"Register it again with '{again}' and join with the new token, or delete the folder {folder}."
+    assert told(federation("west")) == ("warning", "nova is no member of the federation any more", mend)
 
 
 def test_two_findings_about_one_thing_name_it_once() -> None:
