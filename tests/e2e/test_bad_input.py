@@ -121,6 +121,25 @@ def test_a_controller_that_is_not_there_or_not_ours_is_named(two: Federation, tm
     assert said.startswith(f"no controller answers ({nobody}: nothing listens there). See that a controller runs")
 
 
+def test_who_drains_the_last_cluster_that_serves_something_is_told(two: Federation) -> None:
+    def said(*words: str) -> str:
+        done = isthmus(*words, home=two.home)
+        return done.stderr or done.stdout
+
+    warned = "Nobody else serves shop/echo: what other clusters ask of that fails meanwhile."
+    named = "nobody serves shop/echo: every cluster that could is drained"
+    try:
+        assert said("cluster", "drain", "east").startswith("east is draining")
+        # On a busy machine a check may fail now and then.
+        wait_until(lambda: said("cluster", "drain", "west").strip() == warned, within=15)
+        wait_until(lambda: named in said("status"), within=15)
+        wait_until(lambda: "nobody serves it to other clusters; drained: west" in said("doctor"), within=15)
+    finally:
+        for name in ("east", "west"):
+            two.cli("cluster", "undrain", name)
+    assert named not in said("status")
+
+
 # -- ports and folders ---------------------------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ from isthmus_cli.asking import require_answer
 from isthmus_cli.commands.status import NOBODY_YET, STATES, cluster_row
 from isthmus_cli.home import find_home, home_option
 from isthmus_cli.lazy import GuidingGroup
-from isthmus_cli.output import output_option, paint, show, table
+from isthmus_cli.output import few, output_option, paint, show, table
 from isthmus_cli.proposals import propose_clusters, propose_drained, propose_undrained
 from isthmus_core.errors import InvalidInput
 from isthmus_core.names import Locality, parse_cluster_id
@@ -202,9 +202,11 @@ def drain(name: str, home: Path | None, controller: str | None) -> None:
 
     Its own clients still reach it as their last resort.
     """
-    admin_client(home, controller).ask("POST", "clusters", name, "drain")
+    answer = admin_client(home, controller).ask("POST", "clusters", name, "drain").body
     told = f"{name} is draining: other clusters send it no new traffic."
     click.echo(pasted(f"{told} Take it back with: isthmus cluster undrain {name}"))
+    if unserved := [str(service) for service in answer.get("unserved", ())]:
+        click.echo(f"Nobody else serves {few(unserved)}: what other clusters ask of that fails meanwhile.", err=True)
 
 
 @cluster.command()

@@ -122,7 +122,7 @@ def _controller(config: AdminConfig, address: str) -> tuple["Status | None", lis
     itself = Finding(f"controller {address}", "ok", f"version {now.version}, answered in {took * 1000:.0f} ms")
     # The answer was made somewhere between `before` and `before + took`.
     skew = max(before - now.time_ms / 1000, now.time_ms / 1000 - before - took, 0)
-    return now, [itself, *_told(now, skew), *_services(offered)]
+    return now, [itself, *_told(now, skew), *_services(offered, now.unserved)]
 
 
 def _told(now: "Status", skew: float) -> Iterator[Finding]:
@@ -157,7 +157,7 @@ def _told(now: "Status", skew: float) -> Iterator[Finding]:
         yield Finding(f"service {conflict.service}", "warning", f"{conflict.reason}: {conflict.message}", mend)
 
 
-def _services(offered: Sequence["ServiceView"]) -> Iterator[Finding]:
+def _services(offered: Sequence["ServiceView"], unserved: Sequence[str] = ()) -> Iterator[Finding]:
     # Where nobody can get to a cluster (`why`), that is said of the cluster.
     empty = [(service, one) for service in offered for one in service.exporters if one.ready == 0 and not one.why]
     for service, one in empty:
@@ -167,7 +167,13 @@ def _services(offered: Sequence["ServiceView"]) -> Iterator[Finding]:
             mend = f"Give it endpoints in {one.cluster}, or take it back there with 'isthmus unexport'; {rest}."
         seen = f"nobody is ready in {one.cluster}, 0 of {one.total}"
         yield Finding(f"service {service.service}", "warning", seen, mend)
-    if offered and not empty:
+    for service in offered:
+        drained = [one.cluster for one in service.exporters if one.ready]
+        if service.service in unserved and drained:
+            seen = f"nobody serves it to other clusters; drained: {', '.join(drained)}"
+            mend = f"Take a cluster back with 'isthmus cluster undrain {drained[0]}', or offer it in another."
+            yield Finding(f"service {service.service}", "warning", seen, mend)
+    if offered and not empty and not unserved:
         yield Finding("services", "ok", f"{len(offered)}, with somebody ready wherever they can be reached")
 
 

@@ -10,7 +10,7 @@ from isthmus_cli.anywhere import pasted
 from isthmus_cli.api import AdminClient, admin_client, controller_option
 from isthmus_cli.garbage import collect_garbage
 from isthmus_cli.home import home_option
-from isthmus_cli.output import Pages, age, output_option, paint, show, table
+from isthmus_cli.output import Pages, age, few, output_option, paint, show, table
 from isthmus_core.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -83,6 +83,8 @@ def as_text(now: "Status") -> str:
     counts = ((now.services, "service"), (now.exports, "export"), (len(now.conflicts), "conflict"))
     lines += ["", ", ".join(f"{count} {word}{'' if count == 1 else 's'}" for count, word in counts)]
     lines += [paint(f"  {c.service}: {c.reason}: {c.message}", "yellow") for c in now.conflicts]
+    if now.unserved:
+        lines.append(paint(f"  nobody serves {few(now.unserved)}: every cluster that could is drained", "yellow"))
     lines += [paint(f"  unreadable: {q.key}: {q.reason}", "red") for q in now.quarantined]
     for member in now.etcd:
         word = paint("healthy", "green") if member.healthy else paint(member.problem or "unhealthy", "red")

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
+import msgspec
+
 from isthmus_controller.admin import values as v
 from isthmus_controller.admin import views
 from isthmus_controller.admin.errors import NotFound
@@ -66,7 +68,7 @@ class AdminApi:
             Route("GET", "/v1/clusters", "All members", self.clusters, v.Clusters),
             Route("GET", cluster, "One member with its exports", self.cluster, v.ClusterView),
             Route("DELETE", cluster, "Remove a member with all that it offers", self.remove, v.Removed),
-            Route("POST", cluster + "/drain", "Send it no new traffic", self.drain, v.ClusterView),
+            Route("POST", cluster + "/drain", "Send it no new traffic", self.drain, v.Drained),
             Route("POST", cluster + "/undrain", "Let traffic go there again", self.undrain, v.ClusterView),
             Route("GET", "/v1/services", "All services", self.services, v.Services),
             Route("GET", service, "One service", self.service, v.ServiceView),
@@ -126,9 +128,11 @@ class AdminApi:
         removal = await self._members.remove(ask.path["id"])
         return v.Removed(ask.path["id"], removal.exports, removal.keys)
 
-    async def drain(self, ask: Ask) -> v.ClusterView:
-        """No new traffic from other clusters."""
-        return await self._set_state(ask, ClusterState.DRAINING)
+    async def drain(self, ask: Ask) -> v.Drained:
+        """No new traffic from other clusters, and what they get from nobody then."""
+        drained = await self._set_state(ask, ClusterState.DRAINING)
+        missed = [name for name in views.unserved(self._registry) if name in drained.exports]
+        return v.Drained(**msgspec.structs.asdict(drained), unserved=missed)
 
     async def undrain(self, ask: Ask) -> v.ClusterView:
         """Traffic again."""
@@ -193,6 +197,7 @@ class AdminApi:
                 )
                 for number, r in enumerate(replicas)
             ],
+            unserved=views.unserved(registry),
         )
 
     async def _news(self, known: float, timeout: float) -> None:

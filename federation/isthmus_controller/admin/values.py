@@ -93,6 +93,12 @@ class ClusterView(msgspec.Struct, frozen=True):
     """Only when one cluster is asked for."""
 
 
+class Drained(ClusterView, frozen=True):
+    """A member that gets no new traffic, and which of its services no other cluster serves now."""
+
+    unserved: list[str] = []
+
+
 class Clusters(msgspec.Struct, frozen=True):
     """All members."""
 
@@ -317,3 +323,5 @@ class Status(msgspec.Struct, frozen=True):
     quarantined: list[QuarantinedView]
     etcd: list[EtcdView]
     replicas: list[ReplicaView]
+    unserved: list[str] = []
+    """Services that nobody serves to other clusters, since every cluster in which somebody is ready is draining."""

@@ -98,6 +98,24 @@ def _exporter(registry: Registry, imported: Import, exporter: Exporter, capacity
     )
 
 
+def unserved(registry: Registry) -> list[str]:
+    """Services that other clusters get from nobody: every cluster in which somebody is ready is draining."""
+    draining = {c.id for c in registry.clusters.values() if c.state is ClusterState.DRAINING}
+    offered = {service for cluster in draining for service in registry.offers(cluster)}
+    return [
+        str(service)
+        for service in sorted(offered)
+        if (merged := registry.merged.get(service)) and (able := _able(registry, merged.service)) and able <= draining
+    ]
+
+
+def _able(registry: Registry, imported: Import) -> set[ClusterId]:
+    """The clusters in which somebody is ready whom others can get to, unless a person took them out of traffic."""
+    capacities = registry.capacities(imported.service)
+    exporters = (_exporter(registry, imported, e, capacities.get(e.cluster)) for e in imported.exporters)
+    return {ClusterId(e.cluster) for e in exporters if e.ready}
+
+
 def conflict_views(merged: Merged) -> list[v.ConflictView]:
     """What the exporters of a service disagree about."""
     return [v.ConflictView(str(merged.service.service), c.reason, c.message) for c in merged.conflicts]

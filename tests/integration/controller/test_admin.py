@@ -173,7 +173,8 @@ async def test_status_names_everything_and_tells_news_when_there_is_some(
         explained = await admin.get("/v1/explain/shop/echo?from=a")
         assert [(c["cluster"], c["tier"], c["chosen"]) for c in explained["candidates"]] == [("a", 0, True)]
         status, cluster = await admin.ask("POST", "/v1/clusters/a/drain")
-        assert (status, cluster["state"]) == (200, "draining")
+        assert (status, cluster["state"], cluster["unserved"]) == (200, "draining", ["shop/echo"])
+        assert (await admin.get("/v1/status"))["unserved"] == ["shop/echo"]
         status, cluster = await admin.ask("POST", "/v1/clusters/a/undrain")
         assert (status, cluster["state"]) == (200, "healthy")
         metrics = (await admin.ask("GET", "/metrics"))[1]

@@ -77,6 +77,16 @@ def test_a_cluster_that_joined_here_and_was_removed_is_not_told_to_run(tmp_path:
     assert told(federation("west")) == ("warning", "nova is no member of the federation any more", mend)
 
 
+def test_a_service_that_only_drained_clusters_have_is_named_with_the_way_back() -> None:
+    one = service(exporter("west", 0, 2), exporter("east", 1, 1), exporter("north", 2, 2))
+    assert [f.result for f in _services([one])] == ["warning"], "west"
+    *_, found = _services([one], ["shop/web"])
+    assert found.seen == "nobody serves it to other clusters; drained: east, north"
+    assert found.mend.startswith("Take a cluster back with 'isthmus cluster undrain east'")
+    well = service(exporter("west", 1, 1))
+    assert [f.result for f in _services([well], ["shop/web"])] == ["warning"], "and not that all is well"
+
+
 def test_two_findings_about_one_thing_name_it_once() -> None:
     twice = [Finding("service shop/web", "warning", seen, "Make them agree.") for seen in ("a port", "a type")]
     assert _as_text(twice).endswith("How to mend:\n  service shop/web: Make them agree.")

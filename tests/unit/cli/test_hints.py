@@ -100,6 +100,17 @@ def test_every_controller_that_runs_behind_one_address_is_shown() -> None:
     assert shown == ["one", "two", "three"]
 
 
+def test_services_that_only_drained_clusters_have_are_named_up_to_three() -> None:
+    def shown(*unserved: str) -> str:
+        now = Status("fed", "fed.example", "1", 1, 0, True, {}, {}, [], 0, 0, [], [], [], [], list(unserved))
+        return as_text(now)
+
+    why = ": every cluster that could is drained"
+    assert "nobody serves" not in shown()
+    assert shown("a/a", "a/b").endswith(f"nobody serves a/a, a/b{why}")
+    assert shown("a/a", "a/b", "a/c", "a/d", "a/e").endswith(f"nobody serves a/a, a/b, a/c and 2 more{why}")
+
+
 @pytest.mark.parametrize(
     ("ready", "used"),
     [

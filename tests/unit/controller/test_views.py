@@ -4,7 +4,20 @@ import msgspec
 
 from isthmus_controller.admin import views
 from isthmus_controller.registry import Registry
-from unit.controller.test_registry import ECHO, HTTP, A, B, capacity, export, gateway, gone, session, two_clusters
+from isthmus_core.model import ClusterState
+from unit.controller.test_registry import (
+    ECHO,
+    HTTP,
+    A,
+    B,
+    capacity,
+    cluster,
+    export,
+    gateway,
+    gone,
+    session,
+    two_clusters,
+)
 
 STOPPED = "none of its gateways runs: none was started yet, or the last was stopped"
 
@@ -33,6 +46,26 @@ def test_what_a_cluster_without_a_gateway_offers_is_not_ready_and_everything_say
     }
     assert next(c.why for c in told.candidates if c.cluster == A) == STOPPED
     assert told.note == ""
+
+
+def test_a_service_is_unserved_when_everybody_who_is_ready_is_drained() -> None:
+    registry = two_clusters()
+    registry.apply([export(B, 6), capacity(B, ready=2)])
+    told = []
+    for change in (
+        cluster(A, ClusterState.DRAINING),  # B goes on
+        capacity(B, ready=0),
+        capacity(B, ready=1),
+        cluster(B, ClusterState.DRAINING),
+        capacity(A, ready=0),  # B could
+        capacity(B, ready=0),  # nobody could: a matter of health
+        capacity(B, ready=1),
+        cluster(B),
+    ):
+        registry.apply([change])
+        told.append(views.unserved(registry))
+    echo = [str(ECHO)]
+    assert told == [[], echo, [], echo, echo, [], echo, []]
 
 
 def test_explain_says_when_nobody_can_ask_from_there() -> None:
