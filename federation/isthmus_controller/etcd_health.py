@@ -46,7 +46,7 @@ def in_trouble(views: Sequence[EtcdView], trouble: str) -> Sequence[EtcdView]:
     words = trouble.split()
     named = [view.address for view in views if view.address in words]
     return [
-        msgspec.structs.replace(view, healthy=False, problem=trouble)
+        msgspec.structs.replace(view, healthy=False, leader=False, problem=trouble)
         if view.healthy and (not named or view.address in named)
         else view
         for view in views

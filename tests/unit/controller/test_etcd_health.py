@@ -9,11 +9,11 @@ A, B = "https://127.0.0.1:2379", "https://127.0.0.1:23790"
 
 
 def views(*problems: str) -> Sequence[EtcdView]:
-    return [EtcdView(at, not why, "3.7.0", False, 1, 1, why) for at, why in zip((A, B), problems, strict=False)]
+    return [EtcdView(at, not why, "3.7.0", not why, 1, 1, why) for at, why in zip((A, B), problems, strict=False)]
 
 
 def problems(views: Sequence[EtcdView]) -> list[str]:
-    assert [view.healthy for view in views] == [not view.problem for view in views]
+    assert [(view.healthy, view.leader) for view in views] == [(not view.problem, not view.problem) for view in views]
     return [view.problem for view in views]
 
 
