@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import suppress
 
 from isthmus_controller.exports.siblings import UNSAID, Place, digest_of, siblings_of
 from isthmus_controller.registry import Registry, Wish, validate
@@ -14,8 +15,11 @@ from isthmus_sync import GATEWAY, Update
 
 log = logging.getLogger(__name__)
 
-_LOOK_EVERY = 0.3
-"""Seconds between looks at the siblings, while something depends on them."""
+_LOOK_EVERY, _BREATH = 0.5, 0.05
+"""Seconds between looks at the siblings while something depends on them, at most and (when etcd changes) at least."""
+
+_PER_SECOND = 10_000
+"""Names that are looked up in a second: a gateway that lacks everything must not keep the others waiting."""
 
 _NAMED = 3
 
@@ -33,12 +37,15 @@ class Entrance:
         owner: Owner,
         hold: Callable[[SessionKey, Latest[str]], asyncio.Task[None]],
         commit: Callable[[list[Wish]], Awaitable[None]],
+        changed: Latest[int],
     ) -> None:
+        """`changed` is published after each change of the registry."""
         self._cluster = cluster
         self._registry = registry
         self._owner = owner
         self._hold = hold
         self._commit = commit
+        self._changed = changed
         self._clock = asyncio.get_running_loop().time
         self._place = Place(standing, self._clock())
         self._own: dict[str, Wish] = {}
@@ -46,6 +53,7 @@ class Entrance:
         self._sessions: dict[str, asyncio.Task[None]] = {}
         self._lacks: Latest[str] = Latest(UNSAID)
         self._settled = False
+        self._seen = self._weighed = -1  # what was taken into account: of the registry, and of the gateway's words
         self._watching: asyncio.Task[None] | None = None
         self._warned = False
 
@@ -82,7 +90,7 @@ class Entrance:
 
     async def step(self, type_url: str = GATEWAY) -> None:
         """Do what follows from what was heard of this type, and from what is known of the siblings now."""
-        if self._settled and type_url != GATEWAY:
+        if type_url != GATEWAY and self._weighed == self._place.words:
             return
         wishes = self._decide()
         if not self._settled and self._watching is None and (self._own or self._lacking()):
@@ -93,10 +101,15 @@ class Entrance:
     async def _watch(self) -> None:
         try:
             while not self._settled:
-                await asyncio.sleep(_LOOK_EVERY)
+                await self._next_change()
                 await self.step()
         finally:
             self._watching = None
+
+    async def _next_change(self) -> None:
+        await asyncio.sleep(_BREATH + len(self._lacking()) / _PER_SECOND)
+        with suppress(TimeoutError):
+            await self._changed.wait(lambda revision: revision != self._seen, _LOOK_EVERY)
 
     def _remember(self, key: SessionKey) -> None:
         """Until the gateway has said what it has, what it said in its last life counts, if that was just now."""
@@ -105,6 +118,7 @@ class Entrance:
             self._lacks.publish(known.lacks)
 
     def _decide(self) -> list[Wish]:
+        self._seen, self._weighed = self._changed.value, self._place.words
         lacking = self._look()
         wishes: list[Wish] = []
         if self._place.alone:

@@ -72,7 +72,7 @@ class Exports:
         async def commit(wishes: list[Wish]) -> None:
             await self._committer.commit(cluster, wishes)
 
-        return Entrance(cluster, self._view.registry, standing, owner, hold, commit)
+        return Entrance(cluster, self._view.registry, standing, owner, hold, commit, self._view.changed)
 
     async def commit(self, cluster: ClusterId, wishes: list[Wish], since: list[Wish]) -> None:
         """Return when all wishes are in etcd."""

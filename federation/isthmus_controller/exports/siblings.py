@@ -58,6 +58,8 @@ class Place:
         self._standing = {type_url: frozenset(standing[type_url]) for type_url in (EXPORT, CAPACITY)}
         self._absent: dict[str, set[str]] = {EXPORT: set(), CAPACITY: set()}
         self._unheard = {EXPORT, CAPACITY}
+        self.words = 0
+        """How often something new was heard."""
         self._missed_since = now  # when nobody was connected who has everything
 
     def hear(self, update: Update) -> frozenset[str]:
@@ -69,11 +71,13 @@ class Place:
         absent = self._absent.get(update.type_url)
         if absent is None or self.alone:
             return frozenset()
+        before = len(absent)
         first = update.type_url in self._unheard
         self._unheard.discard(update.type_url)
         absent.difference_update(update.changed)
         lacked = self._standing[update.type_url] if first else self._absent[CAPACITY]
         kept = frozenset(update.removed) & lacked
+        self.words += first or bool(kept) or len(absent) != before
         absent |= kept
         return kept
 
@@ -83,8 +87,12 @@ class Place:
         return not self._unheard
 
     def lacking(self, stands: Callable[[str], bool]) -> list[str]:
-        """What the gateway lacks, of what the cluster exports now."""
-        return sorted(name for name in self._absent[EXPORT] | self._absent[CAPACITY] if stands(name))
+        """What the gateway lacks, of what the cluster exports now. What nobody exports any more is not missed later."""
+        lacking = sorted(name for name in self._absent[EXPORT] | self._absent[CAPACITY] if stands(name))
+        if self.alone is False:
+            for absent in self._absent.values():
+                absent.intersection_update(lacking)
+        return lacking
 
     def look(self, own: Collection[str], siblings: Iterable[Sibling], lacks: str, now: float) -> None:
         """Find out whether it is alone. `own` are the gateways that this stream has introduced itself as."""

@@ -15,6 +15,7 @@ from isthmus_controller.store.keys import ClusterKey, EndpointsKey, ExportKey, K
 from isthmus_controller.store.values import Change
 from isthmus_core.model import Capacity, Cluster, Export, ServicePort, ServiceType, ZoneCapacity
 from isthmus_core.names import ClusterId, Locality, ServiceName
+from isthmus_kit.latest import Latest
 from isthmus_kit.tasks import Owner, own_tasks
 from isthmus_sync import CAPACITY, EXPORT, Update, codec
 from isthmus_sync.subscriber import Changed
@@ -60,6 +61,7 @@ class World:
         self.registry, self.feeds = Registry(KEYS), Feeds()
         self.foresight = Foresight(self.registry, self.feeds)
         self.revision = 0
+        self.changed: Latest[int] = Latest(0)
         member = Cluster(WEST, Locality("aws", "eu", "a"), trust_domain="west.fed.example")
         self.etcd_has(ClusterKey(WEST), codec.cluster_message(member).SerializeToString())
         self.etcd_has(ExportKey(ECHO, WEST), offer(ECHO))
