@@ -337,6 +337,7 @@ class Agent:
                 self.readiness.warn("identity", self._identity.trouble)
                 self.readiness.warn("membership", membership.look())
                 self._health.look()
+                self.hub.compare(self.controllers.refused, current=self.controllers.heard)
             if ticks % RETRY_TICKS == 0:
                 self.hub.feed.retry_refused()
             if ticks % SNAPSHOT_TICKS == 0 and self.hub.known:

@@ -92,6 +92,11 @@ class Controllers:
         return None if self.confirmed_at is None else now - self.confirmed_at
 
     @property
+    def heard(self) -> bool:
+        """Whether controllers hear this gateway, and it them, now."""
+        return self.synced and all(link.connected for link in self.links.values())
+
+    @property
     def trouble(self) -> str:
         """Which streams are down and why, for people; empty when both stand."""
         down: dict[str, list[str]] = {}

@@ -26,12 +26,13 @@ from isthmus_gateway.resources import (
 from isthmus_gateway.resources.names import LISTENER
 from isthmus_gateway.routes import Routes
 from isthmus_gateway.settings import GatewaySettings
+from isthmus_gateway.siblings import Siblings
 from isthmus_gateway.snapshot import Snapshot
 from isthmus_gateway.vips import parse_range
 from isthmus_gateway.zone_feed import ZoneFeed
 from isthmus_kit.pki import Identity
 from isthmus_kit.readiness import Readiness
-from isthmus_sync import Acked, Nacked
+from isthmus_sync import EXPORT, EXPORT_STATUS, Acked, Nacked
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ class Hub:
         self.zone: Final = ZoneFeed(member.id, 0, clock)
         self.offers: Final = Offers(member.id, clock, wall_ms, member.network)
         self.remotes: Final = Remotes()
+        self.siblings: Final = Siblings(str(settings.services_dir), readiness, clock)
         here = Here(member.id, member.locality, member.network)
         pool = parse_range(settings.vip_range)
         self.routes: Final = Routes(here, self.fleet, self.offers.capacities, self.feed, self.zone, pool)
@@ -241,11 +243,18 @@ class Hub:
 
     def offer(self, services: LocalServices) -> frozenset[ServiceName]:
         """Tell the other clusters; gives the services that changed, which this cluster must `serve`."""
+        if self._readiness.stopping:
+            return frozenset()  # files that go now go with this gateway: that is no withdrawal
         changed = self.routes.set_local(services)
         with self.offers.publication.change():
             for name in changed:
                 self.offers.describe(name, services.get(name))
         return changed
+
+    def compare(self, refused: Mapping[tuple[str, str], str], *, current: bool) -> None:
+        """Time goes by: see whether the cluster exports what is here, but for what a controller `refused`."""
+        offered = self.offers.publication[EXPORT].names() - {name for kind, name in refused if kind == EXPORT}
+        self.siblings.look(self.fleet.resources[EXPORT_STATUS].keys(), offered, current=current)
 
     def serve(self, changed: frozenset[ServiceName]) -> None:
         """Tell our own Envoy and DNS of services that changed here."""

@@ -51,7 +51,9 @@ class Offers:
                 caches[CAPACITY].remove(str(service))
                 return
             self._services[service] = local
-            caches[EXPORT].put(str(service), _export(local, self._cluster))
+            if caches[EXPORT].put(str(service), _export(local, self._cluster)):
+                # Another gateway of the cluster may have withdrawn both: whoever says the one says the other, too.
+                self.capacities.pop(service, None)
             self.judge(service)
 
     def mark_described(self) -> None:
