@@ -48,9 +48,12 @@ async def _run(start: Callable[[asyncio.Event], Awaitable[None]], renewable: boo
 def _start_anew() -> None:
     """Whoever must not lose anything when it is killed need not be ended in order to be started again."""
     log.info("the process starts itself anew", extra={"command": sys.orig_argv})
+    # Asked once more before it heeds the signal it would be ended by it; what is ignored stays so (execve(2)).
+    heeding = signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     try:
         os.execv(sys.executable, sys.orig_argv)
     except OSError as error:
+        signal.signal(signal.SIGUSR2, heeding)
         log.warning("the process could not start itself anew and goes on", extra={"reason": error.strerror})
 
 
