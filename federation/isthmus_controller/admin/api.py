@@ -131,7 +131,8 @@ class AdminApi:
     async def drain(self, ask: Ask) -> v.Drained:
         """No new traffic from other clusters, and what they get from nobody then."""
         drained = await self._set_state(ask, ClusterState.DRAINING)
-        missed = [name for name in views.unserved(self._registry) if name in drained.exports]
+        offered = frozenset(drained.exports)
+        missed = [name for name in views.unserved(self._registry) if name in offered]
         return v.Drained(**msgspec.structs.asdict(drained), unserved=missed)
 
     async def undrain(self, ask: Ask) -> v.ClusterView:

@@ -112,8 +112,13 @@ def unserved(registry: Registry) -> list[str]:
 def _able(registry: Registry, imported: Import) -> set[ClusterId]:
     """The clusters in which somebody is ready whom others can get to, unless a person took them out of traffic."""
     capacities = registry.capacities(imported.service)
-    exporters = (_exporter(registry, imported, e, capacities.get(e.cluster)) for e in imported.exporters)
-    return {ClusterId(e.cluster) for e in exporters if e.ready}
+    return {
+        one.cluster
+        for one in imported.exporters
+        if (capacity := capacities.get(one.cluster)) is not None
+        and capacity.ready
+        and not (closed(registry.clusters.get(one.cluster)) or idle(imported, one))
+    }
 
 
 def conflict_views(merged: Merged) -> list[v.ConflictView]:
