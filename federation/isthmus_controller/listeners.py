@@ -33,6 +33,10 @@ _OPTIONS = (
 )
 
 
+_given: set[int] = set()
+"""Ports of this process: the next listener must not find one free on which the last is only about to listen."""
+
+
 def settled(listen: Listen) -> Listen:
     """The same address with a port that is free now in place of 0; raises InvalidInput when it cannot be used."""
     if listen.port:
@@ -40,8 +44,13 @@ def settled(listen: Listen) -> Listen:
     for _ in range(100):
         # Below the range that the system gives to outgoing connections (ip(7), ip_local_port_range): a port from
         # there could be somebody's again before we listen on it.
+        port = random.randrange(20_000, 32_000)
+        if port in _given:
+            continue
         try:
-            return Listen(listen.host, usable_port(listen.host, random.randrange(20_000, 32_000)))
+            found = Listen(listen.host, usable_port(listen.host, port))
+            _given.add(port)
+            return found
         except InvalidInput as error:
             if "in use" not in error.sentence:
                 raise

@@ -243,9 +243,9 @@ class Hub:
 
     def offer(self, services: LocalServices) -> frozenset[ServiceName]:
         """Tell the other clusters; gives the services that changed, which this cluster must `serve`."""
-        if self._readiness.stopping:
-            return frozenset()  # files that go now go with this gateway: that is no withdrawal
         changed = self.routes.set_local(services)
+        if self._readiness.stopping:
+            return changed  # files that go now go with this gateway: that is no withdrawal
         with self.offers.publication.change():
             for name in changed:
                 self.offers.describe(name, services.get(name))

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from contextlib import suppress
 
 from isthmus_controller.exports.siblings import UNSAID, Place, digest_of, siblings_of
 from isthmus_controller.registry import Registry, Wish, validate
@@ -15,11 +14,15 @@ from isthmus_sync import GATEWAY, Update
 
 log = logging.getLogger(__name__)
 
-_LOOK_EVERY, _BREATH = 0.5, 0.05
-"""Seconds between looks at the siblings while something depends on them, at most and (when etcd changes) at least."""
+_LOOK_EVERY = 0.25
+"""Seconds between looks at the siblings while something depends on them. Not at each change of the registry: a thousand
+clusters may have a gateway that lacks something."""
 
 _PER_SECOND = 10_000
 """Names that are looked up in a second: a gateway that lacks everything must not keep the others waiting."""
+
+SLICE = 500
+"""Resources that are looked at and committed at once: others have their turn between the parts of a large update."""
 
 _NAMED = 3
 
@@ -53,9 +56,16 @@ class Entrance:
         self._sessions: dict[str, asyncio.Task[None]] = {}
         self._lacks: Latest[str] = Latest(UNSAID)
         self._settled = False
-        self._seen = self._weighed = -1  # what was taken into account: of the registry, and of the gateway's words
+        self._weighed = -1  # which of the gateway's words were taken into account
+        self._keys: dict[str, ExportKey] = {}
+        self._found: tuple[tuple[int, int, bool | None], list[str]] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._warned = False
+
+    @property
+    def gateways(self) -> frozenset[str]:
+        """The gateways that this stream has introduced itself as, shown to others or not."""
+        return frozenset(self._own)
 
     def hear(self, update: Update) -> frozenset[str]:
         """Take in what the gateway says; the names whose removal is no withdrawal, or not yet."""
@@ -92,24 +102,23 @@ class Entrance:
         """Do what follows from what was heard of this type, and from what is known of the siblings now."""
         if type_url != GATEWAY and self._weighed == self._place.words:
             return
-        wishes = self._decide()
+        introductions = self._decide()
         if not self._settled and self._watching is None and (self._own or self._lacking()):
             self._watching = self._owner.once(f"siblings in {self._cluster}", self._watch())
-        if wishes:
-            await self._commit(wishes)
+        if introductions:
+            await self._commit(introductions)
+        while self._place.alone and (withdrawn := self._place.release(SLICE)):
+            checked = (validate(self._cluster, type_url, name, None) for type_url, name in withdrawn)
+            await self._commit([wish for wish in checked if isinstance(wish, Wish)])
+            await asyncio.sleep(0)
 
     async def _watch(self) -> None:
         try:
             while not self._settled:
-                await self._next_change()
+                await asyncio.sleep(_LOOK_EVERY + len(self._lacking()) / _PER_SECOND)
                 await self.step()
         finally:
             self._watching = None
-
-    async def _next_change(self) -> None:
-        await asyncio.sleep(_BREATH + len(self._lacking()) / _PER_SECOND)
-        with suppress(TimeoutError):
-            await self._changed.wait(lambda revision: revision != self._seen, _LOOK_EVERY)
 
     def _remember(self, key: SessionKey) -> None:
         """Until the gateway has said what it has, what it said in its last life counts, if that was just now."""
@@ -118,13 +127,12 @@ class Entrance:
             self._lacks.publish(known.lacks)
 
     def _decide(self) -> list[Wish]:
-        self._seen, self._weighed = self._changed.value, self._place.words
+        """The introductions that are due, or taken back."""
+        self._weighed = self._place.words
         lacking = self._look()
-        wishes: list[Wish] = []
+        introductions: list[Wish] = []
         if self._place.alone:
-            withdrawn = (validate(self._cluster, type_url, name, None) for type_url, name in self._place.release())
-            wishes += [wish for wish in withdrawn if isinstance(wish, Wish)]
-            lacking = []
+            lacking = []  # `step` withdraws it
         lacks = digest_of(lacking)
         if (self._place.alone or self._place.heard) and lacks != self._lacks.value:
             self._lacks.publish(lacks)
@@ -134,10 +142,10 @@ class Entrance:
             if show is None or show == self._shown.get(gateway):
                 continue
             self._shown[gateway] = show
-            wishes.append(wish if show else Wish(wish.key, None))
+            introductions.append(wish if show else Wish(wish.key, None))
         self._settled = self._place.alone is not None and not lacking and all(map(self._shown.get, self._own))
         self._warn(lacking)
-        return wishes
+        return introductions
 
     def _look(self) -> list[str]:
         """See whether the gateway is alone; what it lacks."""
@@ -147,17 +155,24 @@ class Entrance:
         return lacking
 
     def _lacking(self) -> list[str]:
-        return self._place.lacking(self._stands)
+        """What the gateway lacks, looked up anew when something may have changed it: that can be all that there is."""
+        state = (self._changed.value, self._place.words, self._place.alone)
+        if self._found is None or self._found[0] != state:
+            self._found = (state, self._place.lacking(self._stands))
+        return self._found[1]
 
     def _stands(self, name: str) -> bool:
-        return self._registry.raw(ExportKey(ServiceName.parse(name), self._cluster)) is not None
+        key = self._keys.get(name)
+        if key is None:
+            key = self._keys[name] = ExportKey(ServiceName.parse(name), self._cluster)
+        return self._registry.raw(key) is not None
 
     def _warn(self, lacking: list[str]) -> None:
         if self._warned or self._place.alone is not False or not lacking:
             return
         self._warned = True
         log.warning(
-            "a gateway lacks exports of its cluster, which other gateways offer: they stay",
+            "a gateway lacks exports of its cluster, and they stay",
             extra={
                 "cluster": self._cluster,
                 "gateway": ", ".join(self._own),

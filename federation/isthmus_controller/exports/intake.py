@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from isthmus_controller.exports.committer import Committer
-from isthmus_controller.exports.entrance import Entrance
+from isthmus_controller.exports.entrance import SLICE, Entrance
 from isthmus_controller.exports.room import Room
 from isthmus_controller.exports.sessions import hold_session
 from isthmus_controller.metrics import ControllerMetrics
@@ -20,9 +20,6 @@ from isthmus_sync import CAPACITY, EXPORT, GATEWAY, WILDCARD, SubscriberStream, 
 from isthmus_sync.cache import version_of
 
 log = logging.getLogger(__name__)
-
-_SLICE = 500
-"""Resources that are looked at and committed at once: others have their turn between the parts of a large update."""
 
 _LINES = 20
 """Refusals of one cluster that are logged within a minute."""
@@ -111,9 +108,9 @@ class Exports:
         self._said[cluster] = (since, said)
         return _LINES - said
 
-    def room(self, cluster: ClusterId) -> Room:
-        """What one update may bring into being."""
-        return Room(self._view.registry, cluster)
+    def room(self, cluster: ClusterId, gateways: Collection[str]) -> Room:
+        """What one update of a stream that is these gateways may bring into being."""
+        return Room(self._view.registry, cluster, gateways)
 
 
 class _Intake:
@@ -128,7 +125,7 @@ class _Intake:
 
     def foretell(self, update: Update) -> None:
         """What waits for its turn: health is told now, for a write that waits for etcd must not hold it back."""
-        if update.type_url != CAPACITY or len(update.changed) > _SLICE:
+        if update.type_url != CAPACITY or len(update.changed) > SLICE:
             return
         checked = [validate(self._cluster, CAPACITY, name, changed.body) for name, changed in update.changed.items()]
         told = self._exports.foretell([wish for wish in checked if isinstance(wish, Wish)])
@@ -143,11 +140,11 @@ class _Intake:
     async def apply(self, update: Update) -> Mapping[str, str]:
         """Commit one response; what of it is refused, and why."""
         rejected: dict[str, str] = {}
-        room = self._exports.room(self._cluster)
+        room = self._exports.room(self._cluster, self._entrance.gateways)
         kept = self._entrance.hear(update)
         names = [*update.changed, *sorted(update.removed - kept)]
-        for start in range(0, len(names), _SLICE):
-            part = names[start : start + _SLICE]
+        for start in range(0, len(names), SLICE):
+            part = names[start : start + SLICE]
             wishes = self._wishes(update, part, room, rejected)
             await self._entrance.greet(wishes)
             await self._exports.commit(self._cluster, wishes, self._foretold_since(update, part))

@@ -1,5 +1,7 @@
 """How much one cluster may have in the registry, so that none of them takes the room of all."""
 
+from collections.abc import Collection
+
 from isthmus_controller.registry import Registry, Wish
 from isthmus_controller.store import EndpointsKey, ExportKey, GatewayKey
 from isthmus_core.names import ClusterId, ServiceName
@@ -11,11 +13,11 @@ MAX_GATEWAYS = 100
 class Room:
     """What one update of a cluster may still bring into being."""
 
-    def __init__(self, registry: Registry, cluster: ClusterId) -> None:
+    def __init__(self, registry: Registry, cluster: ClusterId, own: Collection[str] = ()) -> None:
+        """`own` are the gateways of the stream: those that nobody is told of yet stand nowhere else."""
         self._registry = registry
         self._cluster = cluster
-        member = registry.clusters.get(cluster)
-        self._known = frozenset(gateway.id for gateway in member.gateways) if member is not None else frozenset()
+        self._known = {*registry.gateways(cluster), *registry.connected(cluster), *own}
         self._offered = registry.offer_count(cluster)
         self._gateways: set[str] = set()
         self._services: set[ServiceName] = set()

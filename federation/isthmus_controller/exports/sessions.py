@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from isthmus_controller.registry import Registry
 from isthmus_controller.registry.records import encode
-from isthmus_controller.store import ClusterKey, EtcdClient, Keys, Put, Session, SessionKey, present
+from isthmus_controller.store import ClusterKey, EtcdClient, Get, Keys, Put, Session, SessionKey, present, unchanged
 from isthmus_core.errors import IsthmusError, Unavailable
 from isthmus_kit.backoff import Backoff
 from isthmus_kit.latest import Latest
@@ -47,13 +47,10 @@ async def hold_session(
             since = known.since_ms if known is not None and known.held else now_ms()
             async with own_tasks() as owner:
                 owner.once("lease", session.keep())
+                ours = 0
                 async for lacked in lacks.follow():
-                    put = Put(
-                        keys.path(key), encode(pb.Session(held=True, since_ms=since, lacks=lacked)), session.lease
-                    )
-                    result = await client.txn([present(keys.path(ClusterKey(key.cluster)))], [put])
-                    if not result.succeeded:
-                        raise Unavailable(f"cluster {key.cluster} is not registered in this federation")
+                    said = encode(pb.Session(held=True, since_ms=since, lacks=lacked))
+                    ours = await _put(client, keys, key, said, session.lease, ours)
         except* IsthmusError as group:  # not only while etcd is away: a right may be taken, and given back
             log.info(
                 "a session was not kept, trying again",
@@ -61,3 +58,22 @@ async def hold_session(
             )
         attempt = 0 if clock() - begun > STABLE else attempt + 1
         await asyncio.sleep(backoff.delay(attempt, random.random))
+
+
+async def _put(client: EtcdClient, keys: Keys, key: SessionKey, said: bytes, lease: int, ours: int) -> int:
+    """Write a session, for the first time or (`ours`: the revision at which we did) again; the revision of now.
+
+    The next stream of the same gateway takes the key over, with a lease of its own. Whoever had it then waits to be
+    cancelled: under the old lease the key would end with the old stream.
+    """
+    path = keys.path(key)
+    conditions = [present(keys.path(ClusterKey(key.cluster))), *([unchanged(path, ours)] if ours else [])]
+    result = await client.txn(conditions, [Put(path, said, lease)], [Get(path)])
+    if result.succeeded:
+        return result.revision
+    if not ours:
+        raise Unavailable(f"cluster {key.cluster} is not registered in this federation")
+    standing = result.reads[0]
+    if standing and standing[0].lease not in (0, lease):
+        await asyncio.get_running_loop().create_future()
+    raise Unavailable("its lease ran out, or its cluster was removed")

@@ -5,6 +5,7 @@ it must when it is the only one. Beside others it is a gateway with other files,
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from itertools import islice
 
 import msgspec
 
@@ -14,8 +15,8 @@ from isthmus_sync import CAPACITY, EXPORT, Update
 from isthmus_sync.cache import version_of
 
 PATIENCE = 5.0
-"""Seconds that a gateway is waited for which the registry knows and which is not connected: after an outage all come
-back within two seconds, and the first of them must not be taken for the only one."""
+"""Seconds until a gateway that lacks something is taken for the only one: after an outage all come back within two, and
+one whose Envoy still starts is connected and not known to anybody."""
 
 UNSAID = "?"
 """What a gateway lacks, as long as it has not said what it has."""
@@ -69,12 +70,14 @@ class Place:
         CAPACITY. Of EXPORT it may do so later: removals of what is referred to wait for the referrers' (`FEDERATION`).
         """
         absent = self._absent.get(update.type_url)
-        if absent is None or self.alone:
+        if absent is None:
             return frozenset()
         before = len(absent)
         first = update.type_url in self._unheard
         self._unheard.discard(update.type_url)
         absent.difference_update(update.changed)
+        if self.alone:
+            return frozenset()
         lacked = self._standing[update.type_url] if first else self._absent[CAPACITY]
         kept = frozenset(update.removed) & lacked
         self.words += first or bool(kept) or len(absent) != before
@@ -102,22 +105,25 @@ class Place:
             self._missed_since = now
         if self.alone is not None:
             return
-        waited = len(held) == len(others) or now - self._missed_since >= PATIENCE
+        late = now - self._missed_since >= PATIENCE
         if not held:
-            self.alone = True if waited else None
+            # One that is about to introduce itself, as soon as its Envoy runs, is known to nobody yet.
+            self.alone = True if late or (not lacks and self.heard) else None
         elif own and self.heard:  # one of them may be the gateway itself, in a former life, until it says who it is
+            said = [sibling.lacks for sibling in held if sibling.lacks != UNSAID]
             # They all lack the same: what none of them has was deleted while none of them was connected.
-            if not lacks or any(sibling.lacks != lacks for sibling in held):
+            if not lacks or any(other != lacks for other in said):
                 self.alone = False
-            elif waited:
-                self.alone = True
+            elif late:
+                self.alone = len(said) == len(held)
 
-    def release(self) -> list[tuple[str, str]]:
-        """Type and name of all that was kept, to be withdrawn after all: the gateway is alone."""
-        kept = [(type_url, name) for type_url in (CAPACITY, EXPORT) for name in sorted(self._absent[type_url])]
-        for names in self._absent.values():
-            names.clear()
-        return kept
+    def release(self, most: int) -> list[tuple[str, str]]:
+        """Type and name of what was kept, to be withdrawn after all: the gateway is alone. At most so many at once."""
+        for type_url in (CAPACITY, EXPORT):
+            if names := list(islice(self._absent[type_url], most)):
+                self._absent[type_url].difference_update(names)
+                return [(type_url, name) for name in sorted(names)]
+        return []
 
     def may_be_introduced(
         self, own: Collection[str], siblings: Iterable[Sibling], lacks: str, now: float

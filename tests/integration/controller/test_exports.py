@@ -71,10 +71,10 @@ async def test_a_gateway_that_comes_back_writes_nothing_new_and_takes_back_what_
             return {kv.key: kv.mod_revision for kv in found if "/exports/" in kv.key or "/endpoints/" in kv.key}
 
         async with fresh(ECHO, CART).running() as a:
-            await soon(lambda: a.names(CAPACITY) == {"shop/echo/a", "shop/cart/a"})
+            await soon(lambda: a.names(CAPACITY) == {"shop/echo/a", "shop/cart/a"} and len(a.names(IMPORT)) == 2)
         before = await revisions()
         async with fresh(ECHO).running() as a:
-            await soon(lambda: a.names(CAPACITY) == {"shop/echo/a"})
+            await soon(lambda: a.names(CAPACITY) == {"shop/echo/a"} and a.names(IMPORT) == {"shop/echo"})
             after = await revisions()
         assert len(before) == 4 and len(after) == 2
         assert after.items() <= before.items(), "what was equal was not written again"

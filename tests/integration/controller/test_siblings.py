@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from integration.controller.world import ECHO, FakeGateway, controller, enrol, make_federation, soon
+from isthmus_controller.exports.siblings import PATIENCE
 from isthmus_core.names import ClusterId, ServiceName
 from isthmus_kit.pki import Identity
 from isthmus_sync import CAPACITY, CLUSTER, EXPORT, GATEWAY, IMPORT
@@ -135,12 +136,32 @@ async def test_what_was_deleted_at_all_gateways_while_none_was_connected_is_with
 ) -> None:
     async with town(etcd, federation_name, tmp_path) as it:
         async with it.gateway("g1", *ALL).running(), it.gateway("g2", *ALL).running():
-            await soon(lambda: it.doors == ["g1", "g2"])
+            await soon(lambda: it.exported == names(*ALL) and it.doors == ["g1", "g2"])
         async with it.gateway("g1", ECHO).running() as g1:
             await soon(lambda: said(g1))
             assert it.exported == names(*ALL), "the other may have them"
             async with it.gateway("g2", ECHO).running():
                 await soon(lambda: it.exported == names(ECHO) and it.doors == ["g1", "g2"])
+
+
+async def test_of_two_that_start_the_one_whose_envoy_runs_first_does_not_withdraw_what_the_other_has(
+    etcd: Etcd, federation_name: str, tmp_path: Path
+) -> None:
+    async with town(etcd, federation_name, tmp_path) as it:
+        async with it.gateway("g1", *ALL).running() as g1:
+            await soon(lambda: it.exported == names(*ALL) and it.doors == ["g1"])
+            g1.leave()
+            await soon(lambda: it.doors == [])
+        again = FakeGateway(ClusterId("a"), it.domain, it.identity, it.addresses, id="g1")
+        for service in ALL:
+            again.export(service)
+        async with again.running(), it.gateway("g2").running() as g2:
+            await soon(lambda: said(g2))
+            await asyncio.sleep(1)
+            again.introduce()
+            await soon(lambda: it.doors == ["g1"])
+            await asyncio.sleep(PATIENCE)
+            assert it.exported == names(*ALL) and it.doors == ["g1"]
 
 
 async def test_a_service_that_was_withdrawn_elsewhere_is_not_missed(

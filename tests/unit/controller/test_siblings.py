@@ -4,6 +4,7 @@ import pytest
 
 from isthmus_controller.exports.siblings import PATIENCE, UNSAID, Place, Sibling, digest_of
 from isthmus_sync import CAPACITY, EXPORT, Update
+from isthmus_sync.subscriber import Changed
 
 STANDING = {EXPORT: ("shop/a", "shop/b"), CAPACITY: ("shop/a", "shop/b")}
 ALL = digest_of(("shop/a", "shop/b"))
@@ -34,15 +35,19 @@ def empty_handed() -> Place:
 @pytest.mark.parametrize(
     ("siblings", "own", "now", "alone"),
     [
-        ((), ("g1",), EARLY, True),
-        ((sibling("g1"),), ("g1",), EARLY, True),
+        ((), ("g1",), EARLY, None),  # another one may be connected whose Envoy does not run yet
+        ((), ("g1",), LATE, True),
+        ((sibling("g1"),), ("g1",), LATE, True),
         ((sibling("g1"),), (), LATE, None),  # itself in a former life, or somebody else
         ((sibling(),), ("g1",), LATE, False),
+        ((sibling(lacks=UNSAID),), ("g1",), EARLY, None),  # both are back at once, and wait for the other's word
+        ((EQUAL, sibling("g3", lacks=UNSAID)), ("g1",), EARLY, None),
         ((sibling(lacks=UNSAID),), ("g1",), LATE, False),
         ((sibling(introduced=False, lacks="other"),), ("g1",), LATE, False),
         ((AWAY,), ("g1",), EARLY, None),  # everybody was away: the other one comes back, too
         ((AWAY,), ("g1",), LATE, True),
-        ((EQUAL,), ("g1",), EARLY, True),  # what both lack was deleted at both
+        ((EQUAL,), ("g1",), EARLY, None),
+        ((EQUAL,), ("g1",), LATE, True),  # what both lack was deleted at both
         ((EQUAL, sibling("g3")), ("g1",), LATE, False),
         ((EQUAL, sibling("g3", held=False)), ("g1",), EARLY, None),
         ((EQUAL, sibling("g3", held=False)), ("g1",), LATE, True),
@@ -90,7 +95,25 @@ def test_who_loses_its_siblings_later_withdraws_nothing_and_is_shown_after_a_whi
 
 def test_what_was_kept_is_withdrawn_once_when_the_gateway_turns_out_to_be_alone() -> None:
     place = empty_handed()
-    place.look(("g1",), (), ALL, 0.0)
-    assert place.release() == [(type_url, name) for type_url in (CAPACITY, EXPORT) for name in ("shop/a", "shop/b")]
-    assert place.release() == []
+    place.look(("g1",), (), ALL, LATE)
+    assert place.release(1) in ([(CAPACITY, "shop/a")], [(CAPACITY, "shop/b")])
+    assert len(place.release(9)) == 1
+    assert place.release(9) == [(EXPORT, "shop/a"), (EXPORT, "shop/b")]
+    assert place.release(9) == []
     assert says(place, EXPORT, "shop/a") == frozenset()
+
+
+def test_what_is_offered_while_the_rest_is_withdrawn_stays() -> None:
+    place = empty_handed()
+    place.look(("g1",), (), ALL, LATE)
+    place.release(9)
+    place.hear(Update(EXPORT, {"shop/b": Changed("1", b"")}, frozenset(), {}, "2", True))
+    assert place.release(9) == [(EXPORT, "shop/a")]
+
+
+def test_who_lacks_nothing_need_not_wait() -> None:
+    place = Place(STANDING, 0.0)
+    says(place, CAPACITY)
+    says(place, EXPORT)
+    place.look(("g1",), (), "", 0.0)
+    assert place.alone is True
