@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 STABLE = 10.0
 """Seconds after which a session counts as established, and the next trouble begins with short pauses again."""
 
+_LOOK_EVERY = 2.0
+"""Seconds between looks at a session that another stream holds."""
+
 
 async def hold_session(
     client: EtcdClient,
@@ -63,8 +66,8 @@ async def hold_session(
 async def _put(client: EtcdClient, keys: Keys, key: SessionKey, said: bytes, lease: int, ours: int) -> int:
     """Write a session, for the first time or (`ours`: the revision at which we did) again; the revision of now.
 
-    The next stream of the same gateway takes the key over, with a lease of its own. Whoever had it then waits to be
-    cancelled: under the old lease the key would end with the old stream.
+    The next stream of the same gateway takes the key over, with a lease of its own. Whoever had it then waits, mostly
+    to be cancelled: under the old lease the key would end with the old stream.
     """
     path = keys.path(key)
     conditions = [present(keys.path(ClusterKey(key.cluster))), *([unchanged(path, ours)] if ours else [])]
@@ -73,7 +76,8 @@ async def _put(client: EtcdClient, keys: Keys, key: SessionKey, said: bytes, lea
         return result.revision
     if not ours:
         raise Unavailable(f"cluster {key.cluster} is not registered in this federation")
-    standing = result.reads[0]
-    if standing and standing[0].lease not in (0, lease):
-        await asyncio.get_running_loop().create_future()
-    raise Unavailable("its lease ran out, or its cluster was removed")
+    standing = result.reads[0][0] if result.reads[0] else None
+    while standing is not None and standing.lease not in (0, lease):
+        await asyncio.sleep(_LOOK_EVERY)
+        standing = await client.get(path)
+    raise Unavailable("nobody holds it: a lease ran out, or the cluster was removed")

@@ -57,6 +57,28 @@ async def test_a_stream_that_was_succeeded_leaves_the_session_to_the_next_one(
         await eventually(lambda: said("new again"))
 
 
+async def test_a_stream_that_outlives_its_successor_has_the_session_again(
+    client: EtcdClient, federation_name: str
+) -> None:
+    keys, registry = Keys.of(federation_name), Registry(Keys.of(federation_name))
+    await client.put(keys.path(ClusterKey(A)), b"a member")
+    older, newer = Latest("old"), Latest("new")
+
+    async def said(words: str) -> bool:
+        held = await client.get(keys.path(KEY))
+        return held is not None and pb.Session.FromString(held.value).lacks == words
+
+    async with own_tasks() as owner:
+        owner.start("older", hold_session(client, keys, KEY, registry, 1, older))
+        await eventually(lambda: said("old"))
+        second = owner.start("newer", hold_session(client, keys, KEY, registry, 1, newer))
+        await eventually(lambda: said("new"))
+        older.publish("old again")
+        await asyncio.sleep(0.3)
+        second.cancel()
+        await eventually(lambda: said("old again"), 20)
+
+
 async def test_a_session_that_somebody_took_away_is_said_again(client: EtcdClient, federation_name: str) -> None:
     keys, registry = Keys.of(federation_name), Registry(Keys.of(federation_name))
     await client.put(keys.path(ClusterKey(A)), b"a member")
