@@ -145,7 +145,7 @@ async def test_what_must_not_be_repeated_is_not_held_for_long_in_a_black_hole(ho
     longest, pings = max(took for _, took in seen), await ended_by_pings() - before
     print(f"black hole: POST {sorted({status for status, _ in seen})}, longest {longest * 1000:.0f} ms, pings {pings}")
     # TCP ends it after 1.8 s, pings alone after 2.5 s; a busy machine may be late with either.
-    assert longest < 2 or not pings
+    assert longest < 4 and (longest < 2 or not pings)
     async with asyncio.timeout(5):
         assert [(await post())[0] for _ in range(5)] == ["200"] * 5
 
