@@ -1,5 +1,6 @@
 """Set up what a process says about itself: structured logs and its own metrics registry."""
 
+import asyncio
 import logging
 import sys
 import time
@@ -73,6 +74,12 @@ def setup_logging(level: str = "info", form: LogFormat = "auto", stream: IO[str]
     root.setLevel(level.upper())
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_says_something)
+
+
+def _says_something(record: logging.LogRecord) -> bool:
+    """Whether a line of gRPC says something: not that a client gave a call up in the moment in which it came."""
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
 
 
 def new_registry() -> "CollectorRegistry":

@@ -1,5 +1,6 @@
 """What other programs, strangers and the disk do to a running federation: it says what is wrong, and goes on."""
 
+import re
 import socket
 import ssl
 import struct
@@ -23,6 +24,13 @@ apiVersion: multicluster.x-k8s.io/v1beta1
 kind: ServiceExport
 metadata: {namespace: shop, name: extra}
 """
+
+GIVEN_UP = re.compile(
+    r"Traceback \(most recent call last\):\n"
+    r'  File "src/python/grpcio/[^"]*/server.pyx.pxi", line \d+, in grpc._cython.cygrpc._schedule_rpc_coro\n'
+    r"asyncio.exceptions.CancelledError\n"
+)
+"""gRPC itself prints this when a client gives a call up in the moment in which it comes."""
 
 
 def test_an_envoy_that_dies_at_start_is_quoted(two: Federation, spare: Path, tmp_path: Path) -> None:
@@ -117,7 +125,7 @@ def test_rubbish_on_every_port_is_closed_or_refused_and_nobody_minds(two: Federa
     assert two.json("status")["ready"] is True
     assert west.missing() == {}
     for log in two.home.glob("*.log"):
-        assert "Traceback" not in log.read_text(errors="replace"), log
+        assert "Traceback" not in GIVEN_UP.sub("", log.read_text(errors="replace")), log
 
 
 def test_dns_packets_that_are_no_queries_do_no_harm(two: Federation) -> None:

@@ -1,5 +1,6 @@
 """Logs as JSON and for a person, and metrics of one process."""
 
+import asyncio
 import io
 import logging
 from collections.abc import Iterator
@@ -30,6 +31,16 @@ def test_fields_of_a_log_line_stand_beside_its_sentence_in_json() -> None:
         2,
         "info",
     )
+
+
+def test_a_call_that_was_given_up_as_it_came_is_no_error() -> None:
+    out = io.StringIO()
+    setup_logging(form="json", stream=out)
+    grpc = logging.getLogger("grpc._cython.cygrpc")
+    for error in (asyncio.CancelledError(), ValueError("a fault")):
+        grpc.error("Exception not handled in servicer method", exc_info=error)
+    (line,) = out.getvalue().splitlines()
+    assert "a fault" in line
 
 
 def test_a_person_gets_one_line_with_fields_and_no_colour_where_there_is_no_terminal() -> None:
