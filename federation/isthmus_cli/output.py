@@ -105,12 +105,6 @@ def show(value: Any, output: str, as_table: Callable[[], str]) -> None:
         click.echo(yaml.safe_dump(built, sort_keys=False, allow_unicode=True), nl=False)
 
 
-def few(names: Sequence[str]) -> str:
-    """The first three names, and how many more there are."""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"{', '.join(names[:3])}{more}"
-
-
 def age(seconds: float | None) -> str:
     """A duration as people write it: `3 s`, `12 min`, `4 h`, `9 d`; `-` for none."""
     if seconds is None:

@@ -1,6 +1,7 @@
 """Names and ids, parsed once at the border: cluster ids, service names, localities."""
 
 import re
+from collections.abc import Sequence
 from typing import NewType, Self
 
 import msgspec
@@ -107,3 +108,9 @@ class Locality(msgspec.Struct, frozen=True, order=True):
                     "Use at most 63 letters, digits, '.', '_' and '-' for each, with a letter or digit at both ends.",
                 )
         return cls(*parts)
+
+
+def few(names: Sequence[str]) -> str:
+    """The first three names, and how many more there are."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{', '.join(names[:3])}{more}"

@@ -4,14 +4,13 @@ import logging
 from collections.abc import Callable, Collection
 from typing import Final
 
+from isthmus_core.names import few
 from isthmus_kit.readiness import Readiness
 
 log = logging.getLogger(__name__)
 
 PATIENCE_S = 5.0
 """Seconds until a difference is one: files come and go on several hosts one after the other."""
-
-_NAMED = 3
 
 _MEND = "Give all gateways of a cluster the same services folder."
 _MEND_HERE = "Delete it here too, or start this gateway again to export it."
@@ -42,9 +41,9 @@ class Siblings:
     def _tell(self, lacking: list[str], withdrawn: list[str]) -> None:
         sentences: list[str] = []
         if lacking:
-            sentences.append(f"{self._folder} does not have {_listed(lacking)}, which this cluster exports. {_MEND}")
+            sentences.append(f"{self._folder} does not have {few(lacking)}, which this cluster exports. {_MEND}")
         if withdrawn:
-            sentences.append(f"another gateway withdrew {_listed(withdrawn)}, which {self._folder} has. {_MEND_HERE}")
+            sentences.append(f"another gateway withdrew {few(withdrawn)}, which {self._folder} has. {_MEND_HERE}")
         told = " ".join(sentences)
         self._readiness.warn("siblings", told)
         if told and not self._told:
@@ -52,8 +51,3 @@ class Siblings:
         elif self._told and not told:
             log.info("this gateway has the services that its cluster exports")
         self._told = told
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more

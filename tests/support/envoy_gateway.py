@@ -6,8 +6,8 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from isthmus_core.merge import merge
@@ -220,6 +220,17 @@ class EnvoyGateway:
         if how is signal.SIGKILL:
             os.waitpid(pid, 0)
         return pid
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """In the block Envoy stands still; its kernel goes on, and then Envoy finds all that has come in one moment."""
+        pid = self.process.running_pid()
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["EnvoyGateway"]:

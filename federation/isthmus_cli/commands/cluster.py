@@ -15,10 +15,10 @@ from isthmus_cli.asking import require_answer
 from isthmus_cli.commands.status import NOBODY_YET, STATES, cluster_row
 from isthmus_cli.home import find_home, home_option
 from isthmus_cli.lazy import GuidingGroup
-from isthmus_cli.output import few, output_option, paint, show, table
+from isthmus_cli.output import output_option, paint, show, table
 from isthmus_cli.proposals import propose_clusters, propose_drained, propose_undrained
 from isthmus_core.errors import InvalidInput
-from isthmus_core.names import Locality, parse_cluster_id
+from isthmus_core.names import Locality, few, parse_cluster_id
 from isthmus_kit.files import check_writable, write_file
 
 

@@ -10,8 +10,9 @@ from isthmus_cli.anywhere import pasted
 from isthmus_cli.api import AdminClient, admin_client, controller_option
 from isthmus_cli.garbage import collect_garbage
 from isthmus_cli.home import home_option
-from isthmus_cli.output import Pages, age, few, output_option, paint, show, table
+from isthmus_cli.output import Pages, age, output_option, paint, show, table
 from isthmus_core.errors import Unavailable
+from isthmus_core.names import few
 
 if TYPE_CHECKING:
     from isthmus_controller.admin.values import ClusterView, Status

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from isthmus_controller.exports.siblings import UNSAID, Place, digest_of, siblings_of
 from isthmus_controller.registry import Registry, Wish, validate
 from isthmus_controller.store import ExportKey, GatewayKey, SessionKey
-from isthmus_core.names import ClusterId, ServiceName
+from isthmus_core.names import ClusterId, ServiceName, few
 from isthmus_kit.latest import Latest
 from isthmus_kit.tasks import Owner
 from isthmus_sync import GATEWAY, Update
@@ -23,8 +23,6 @@ _PER_SECOND = 10_000
 
 SLICE = 500
 """Resources that are looked at and committed at once: others have their turn between the parts of a large update."""
-
-_NAMED = 3
 
 _MEND = "Give all gateways of a cluster the same services folder."
 
@@ -176,8 +174,7 @@ class Entrance:
             extra={
                 "cluster": self._cluster,
                 "gateway": ", ".join(self._own),
-                "missing": len(lacking),
-                "first": ", ".join(lacking[:_NAMED]),
+                "names": few(lacking),
                 "mend": _MEND,
             },
         )

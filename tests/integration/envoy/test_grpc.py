@@ -1,11 +1,9 @@
 """gRPC through two gateways is as it is without them: quiet calls, errors, deadlines, and who hears of a cancel."""
 
 import asyncio
-import os
-import signal
 import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import grpc
@@ -15,7 +13,7 @@ import pytest
 from integration.envoy.far_service import TCP_CHECK, healthy_at_b, publish_far
 from isthmus_core.model import AppProtocol
 from support.addresses import LoopbackNet
-from support.envoy_gateway import EnvoyGateway, Pair, service_of
+from support.envoy_gateway import Pair, service_of
 from support.relay import Relay
 from support.waiting import eventually
 
@@ -101,18 +99,6 @@ async def answered(echo: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]) -> bool
         if error.code() is not grpc.StatusCode.UNAVAILABLE:
             raise
         return False  # not yet found healthy
-
-
-@contextmanager
-def frozen(gateway: EnvoyGateway) -> Iterator[None]:
-    """Envoy stands still meanwhile, and then finds all that has come in one moment."""
-    pid = gateway.process.running_pid()
-    assert pid is not None
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 def unread(address: str, port: int) -> int:
@@ -211,7 +197,7 @@ async def test_a_client_may_have_and_give_up_more_than_a_thousand_calls(
                 before, most = (calls.late_ones, calls.cancelled), many - 50
                 others = [late(b"300", timeout=300) for _ in range(many)]
                 await eventually(lambda: calls.late_ones >= before[0] + many, 60)  # noqa: B023 - asked here
-                with frozen(pair.a):
+                with pair.a.frozen():
                     for call in others:
                         call.cancel()
                     await eventually(lambda: unread(pair.vip, 8080) >= most * RESET_BYTES, 60)  # noqa: B023

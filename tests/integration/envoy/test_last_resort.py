@@ -28,15 +28,10 @@ FOUND_S = 0.5
 @asynccontextmanager
 async def stuttering(pair: Pair) -> AsyncIterator[None]:
     """Cluster b's Envoy stands still until the probes of a have found it dead, and some time longer."""
-    pid = pair.b.process.running_pid()
-    assert pid is not None
-    os.kill(pid, signal.SIGSTOP)
-    try:
+    with pair.b.frozen():
         await eventually(lambda: not any(pair.a.verdict("gateway/b")), 20)
         await asyncio.sleep(STUTTER_S)
         yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 async def told(pair: Pair, far: LocalService, own: LocalService | None) -> None:

@@ -1,12 +1,9 @@
 """Tunnels share a connection, so what one client does must not end those of others."""
 
 import asyncio
-import os
-import signal
 import socket
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -16,7 +13,7 @@ from integration.envoy.ingress_frames import PREFACE, ask_ingress, connect_frame
 from isthmus_core.model import AppProtocol
 from isthmus_gateway.resources.flow import TUNNELS_A_CONNECTION
 from support.addresses import LoopbackNet
-from support.envoy_gateway import EnvoyGateway, Pair
+from support.envoy_gateway import Pair
 from support.waiting import eventually
 
 CLIENTS = 1_500
@@ -27,18 +24,6 @@ TALKERS, WORDS = 120, 2000
 
 STANDS_STILL_S = 1.65
 """Shorter than the pings' patience (2 s). The kernel's is 1.5 s, from the moment in which the window is full."""
-
-
-@contextmanager
-def standing_still(gateway: EnvoyGateway) -> Iterator[None]:
-    """In the block the gateway's Envoy is stopped; its kernel goes on."""
-    envoy = gateway.process.running_pid()
-    assert envoy is not None
-    os.kill(envoy, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(envoy, signal.SIGCONT)
 
 
 @pytest.mark.anyio
@@ -79,7 +64,7 @@ async def test_many_small_messages_to_a_gateway_that_stands_still_end_nothing(
                     await loop.sock_connect(talker, (pair.vip, 8080))
                     talker.send(b"hello\n")
                     assert await loop.sock_recv(talker, 100) == b"far hello\n"
-                with standing_still(pair.b):
+                with pair.b.frozen():
                     until = loop.time() + 1.4
                     for _ in range(WORDS):
                         for talker in talkers:
@@ -123,7 +108,7 @@ async def test_an_upload_to_a_gateway_that_stands_still_goes_on(tmp_path: Path, 
         async with asyncio.TaskGroup() as group:
             uploading = group.create_task(upload(), name="upload")
             await eventually(lambda: arrived > 4_000_000, 10)
-            with standing_still(pair.b):
+            with pair.b.frozen():
                 await asyncio.sleep(STANDS_STILL_S)
             enough = arrived + 20_000_000  # more than can have been on the way
             await eventually(lambda: arrived > enough, 10)
@@ -149,7 +134,7 @@ async def test_tunnels_that_need_another_connection_wait_for_a_gateway_that_stan
         async with pair.running(), asyncio.timeout(20), asyncio.TaskGroup() as group:
             publish_far(pair, "lines", where, AppProtocol.TCP, TCP_CHECK)
             await healthy_at_b(pair, "lines")
-            with standing_still(pair.b):
+            with pair.b.frozen():
                 waiting = [group.create_task(echoed(), name=f"client {n}") for n in range(3 * TUNNELS_A_CONNECTION)]
                 await asyncio.sleep(1.2)
     assert Counter(task.result() for task in waiting) == {b"far hello\n": len(waiting)}
